@@ -1,0 +1,55 @@
+"""What a running task knows of its own run: how long it may go on, whether it was cancelled, where progress goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from control.bus.messages import Progress
+from control.errors import Cancelled, DeadlineExceeded
+
+
+class Work:
+    """One run of one task. Tests and the command line make their own; the base task makes one a message."""
+
+    def __init__(
+        self,
+        key: str,
+        limit_seconds: float,
+        *,
+        cancelled: threading.Event | None = None,
+        reporter: Callable[[Progress], None] | None = None,
+        report_every_seconds: float = 1.0,
+    ) -> None:
+        self.key = key
+        self.limit_seconds = limit_seconds
+        self._cancelled = cancelled or threading.Event()
+        self._reporter = reporter
+        self._every = report_every_seconds
+        self._started = time.monotonic()
+        self._reported = float("-inf")
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the task must have given up by itself."""
+        return self.limit_seconds - (time.monotonic() - self._started)
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled or DeadlineExceeded where the work must stop; call it between steps."""
+        if self.cancelled:
+            raise Cancelled(key=self.key)
+        if self.seconds_left <= 0:
+            raise DeadlineExceeded(what=self.key, seconds=self.limit_seconds)
+
+    def report(self, progress: Progress) -> None:
+        """Pass progress on, at most once every `report_every_seconds`; the last one always."""
+        now = time.monotonic()
+        finished = progress.done_frames >= progress.total_frames
+        if self._reporter and (finished or now - self._reported >= self._every):
+            self._reported = now
+            self._reporter(progress)
