@@ -58,6 +58,12 @@ class ObjectMissing(AfterliveError):
     code = "object-missing"
 
 
+class ObjectKeyInvalid(ObjectMissing):
+    """The object key {key!r} is not allowed: {reason}."""
+
+    code = "object-key-invalid"
+
+
 class ConfigurationError(AfterliveError):
     """The setting {setting} is wrong: {reason}."""
 

@@ -1,4 +1,6 @@
-"""Typed settings, one class per concern, each field documented. Read from the environment and `.env`; secrets from nowhere else.
+"""Typed settings, one class per concern, each field documented.
+
+Read from the environment and `.env`; secrets from nowhere else.
 
 `current()` is what the process runs with. A command that decides some of it itself (`afterlive replay --out`) calls
 `use()` before anything else.

@@ -19,7 +19,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# --- the recording ---------------------------------------------------------------------------------------------------
+# --- the recording --------------------------------------------------------------------------------
 
 
 class Note(Message):
@@ -97,7 +97,7 @@ class MediaInfo(Message):
     notes: tuple[Note, ...] = ()
 
 
-# --- the plan --------------------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 
 class Rung(Message):
@@ -172,7 +172,7 @@ class Plan(Message):
         return self.frames / self.frame_rate
 
 
-# --- media tasks: what they are given -----------------------------------------------------------------------------------
+# --- media tasks: what they are given -------------------------------------------------------------
 
 
 class RecordingJob(Message):
@@ -232,7 +232,7 @@ class ThumbnailJob(Message):
     duration_seconds: float
 
 
-# --- media tasks: what they answer --------------------------------------------------------------------------------------
+# --- media tasks: what they answer ----------------------------------------------------------------
 
 
 class IFrame(Message):

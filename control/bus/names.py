@@ -53,9 +53,7 @@ PROCESS_STREAM_RECORDING = TaskSpec(
 TRANSCODE_CHUNK = TaskSpec(
     "media.transcode_chunk", LOW, _media, soft_seconds=600, hard_seconds=660, reports_to_replay=True
 )
-ENCODE_AUDIO = TaskSpec(
-    "media.encode_audio", LOW, _media, soft_seconds=1500, hard_seconds=1560, reports_to_replay=True
-)
+ENCODE_AUDIO = TaskSpec("media.encode_audio", LOW, _media, soft_seconds=1500, hard_seconds=1560, reports_to_replay=True)
 GENERATE_STREAM_THUMBNAIL = TaskSpec(
     "media.generate_stream_thumbnail",
     LOW,

@@ -1,0 +1,72 @@
+"""The HTTP API, put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, Response
+
+from control.api import events, health, metrics, playback, problems, streams
+from control.api.auth import KeyGate, KeyRing
+from control.api.middleware import AnnouncedBodyLimit, Observe
+from control.api.openapi import openapi
+from control.api.services import Services, signing_secret
+from control.ledger.engine import Ledger
+from control.settings import Settings
+from control.storage.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+What happens after the live moment: a stream ends, and its replay is playable at once.
+
+Every request needs an API key (`Authorization: Bearer KEY`, `X-API-Key: KEY`, or HTTP Basic with the key as the
+password), except health and playback links. Every error is a problem document (RFC 9457); switch on its `code`."""
+TAGS = [
+    {"name": "streams", "description": "Streams and their replays."},
+    {"name": "playback", "description": "What a signed, expiring playback link opens. No key needed."},
+    {"name": "operations", "description": "Health and metrics."},
+]
+
+
+def create_app(
+    settings: Settings, ledger: Ledger, store: ObjectStore, *, wake: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The API over a ledger and an object store.
+
+    `wake` is called after each committed fact, so the relay need not wait for its next look. Set
+    `app.state.services.closing` to let open event streams end before the server stops.
+    Raises ConfigurationError where settings.api.signing_secret is missing or short.
+    """
+    keys = KeyRing(settings.api.keys)
+    if not len(keys):
+        log.warning("no API key is set (AFTERLIVE_API_KEYS): only health and playback links will answer")
+    app = FastAPI(
+        title="Afterlive",
+        version="0.1.0",
+        summary="Replays of live streams, playable at once.",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        docs_url=None,  # ours needs no scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.services = Services(settings, ledger, store, wake, signing_secret(settings))
+    for router in (streams.router, events.router, health.router, metrics.router, playback.router):
+        app.include_router(router, max_body_size=problems.LARGEST_BODY_BYTES)
+    problems.install(app)
+    playback.install(app)
+    app.add_api_route("/docs", lambda: _docs(app), include_in_schema=False, response_class=HTMLResponse)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    # The last one added is the outermost: whatever comes without a key is observed too.
+    app.add_middleware(AnnouncedBodyLimit)
+    app.add_middleware(KeyGate, keys=keys)
+    app.add_middleware(Observe)
+    return app
+
+
+def _docs(app: FastAPI) -> Response:
+    found: Services = app.state.services
+    headers = playback.page_headers(style=found.pages.style_hash("docs.css"))
+    return HTMLResponse(found.pages.docs(app.openapi()), headers=headers)

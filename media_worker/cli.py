@@ -1,0 +1,79 @@
+"""Commands of the media tier. `afterlive` finds them through the entry-point group `afterlive.commands`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from media_worker.verify import Report, VerifyError
+from media_worker.verify import verify as run
+
+
+@click.command()
+@click.argument("master")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.option("--no-decode", is_flag=True, help="Look at playlists and boxes only; decode nothing.")
+def verify(master: str, as_json: bool, no_decode: bool) -> None:
+    """Check the HLS at MASTER (a file or an http(s) URL) against Apple's rules and RFC 8216.
+
+    Exit status: 0 where no rule that must hold is broken, 1 where one is, 2 where MASTER cannot be read.
+    """
+    errors = Console(stderr=True)
+    try:
+        with errors.status("reading the master playlist", spinner="dots") as status:
+            report = run(
+                master, decode=not no_decode, on_playlist=lambda name: status.update(f"reading {escape(name)}")
+            )
+    except VerifyError as error:
+        click.echo(f"afterlive verify: {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        _show(report, Console())
+    sys.exit(0 if report.ok else 1)
+
+
+def _show(report: Report, console: Console) -> None:
+    table = Table(title=escape(report.master), title_justify="left")
+    for name in ("rendition", "kind", "codecs", "size", "fps", "seconds", "segments", "frames", "kbit/s", "peak"):
+        table.add_column(name, justify="left" if name in ("rendition", "kind", "codecs") else "right")
+    for each in report.renditions:
+        table.add_row(
+            escape(each.name),
+            each.kind,
+            escape(each.codecs),
+            f"{each.width}x{each.height}" if each.width else "",
+            f"{each.frame_rate:.3f}" if each.frame_rate else "",
+            f"{each.duration_seconds:.3f}",
+            str(each.segments),
+            str(each.samples if each.decoded_frames is None else each.decoded_frames),
+            f"{each.average_bps / 1000:.0f}",
+            f"{each.peak_bps / 1000:.0f}",
+        )
+    console.print(table)
+    if report.findings:
+        found = Table(title="findings", title_justify="left")
+        for name in ("level", "rule", "where", "what", "source"):
+            found.add_column(name, overflow="fold")
+        for finding in report.findings:
+            style = "red" if finding.level == "must" else "yellow"
+            found.add_row(
+                f"[{style}]{finding.level}[/]",
+                finding.rule,
+                escape(finding.where),
+                escape(finding.message),
+                finding.source,
+            )
+        console.print(found)
+    must = sum(finding.level == "must" for finding in report.findings)
+    verdict = "[green]ok[/]" if report.ok else "[red]not ok[/]"
+    how = "every frame decoded" if report.decoded else "nothing decoded"
+    console.print(
+        f"{verdict}: {report.rules} rules, {how}; {must} that must hold are broken, "
+        f"{len(report.findings) - must} that should"
+    )

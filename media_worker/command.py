@@ -1,0 +1,155 @@
+"""(job, address, folder) → ffmpeg arguments. Pure: the same job gives the same command, tested by comparing whole ones.
+
+One process decodes a chunk once and encodes every rung from it. The filter graph is built with ffmpeg-python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import ffmpeg
+
+from control.bus.messages import ChunkJob, Rung, VideoTrack
+from media_worker.encoders import encoder
+from media_worker.source import open_options
+
+QUIET: Final = (
+    "-hide_banner",
+    "-nostdin",  # a worker has no keyboard
+    "-nostats",
+    "-loglevel", "level+error",
+    "-y",  # the folder is ours alone; a file in it is a torn earlier try
+    "-progress", "pipe:1",  # machine-readable progress; stderr is for errors alone
+    "-stats_period", "0.5",
+)  # fmt: skip
+
+# Final CMAF from each process: a fragment starts at each IDR, times are absolute, nothing hides in an edit list.
+CMAF: Final = {
+    "f": "mp4",
+    "movflags": "frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets",
+    "use_editlist": 0,
+    "avoid_negative_ts": "disabled",
+    "write_tmcd": 0,
+    # Nothing of the source's tags, chapters or encoder strings: init segments must be the same for all chunks.
+    "map_metadata": -1,
+    "map_chapters": -1,
+    "fflags": "+bitexact",
+}
+
+# PQ or HLG at BT.2020 → SDR at BT.709: linear light, gamut, Hable's curve, back to gamma.
+_TONE_MAP: Final = (
+    ("zscale", {"transfer": "linear", "npl": 100}),
+    ("format", {"pix_fmts": "gbrpf32le"}),
+    ("zscale", {"primaries": "bt709"}),
+    ("tonemap", {"tonemap": "hable", "desat": 0}),
+    ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "limited"}),
+)
+
+
+def chunk_command(ffmpeg_path: str, job: ChunkJob, address: str, folder: Path) -> list[str]:
+    """The command that makes `folder/{rung}.mp4` for every rung of the job's chunk."""
+    source = _source(address, job.video, job.chunk.entry_pts)
+    base = _grid(source[str(job.video.index)], job)
+    outputs = [
+        ffmpeg.output(
+            picture,
+            str(folder / f"{rung.name}.mp4"),
+            **encoder(rung.encoder).options(rung, job.gop_frames // rung.frame_step, job.preset, job.threads),
+            # The graph has put every frame in its place; the muxer must neither drop nor repeat one.
+            fps_mode="passthrough",
+            enc_time_base=str(1 / rung.frame_rate),
+            video_track_timescale=rung.timescale,
+            **CMAF,
+        )
+        for rung, picture in _cascade(base, job)
+    ]
+    graph = ffmpeg.merge_outputs(*outputs).global_args(
+        *QUIET,
+        # Absolute times from source to segment, whatever the place the source is entered at.
+        "-copyts",
+        # Parallelism comes from chunks; threads inside one only add waiting.
+        "-filter_complex_threads", "1",
+    )  # fmt: skip
+    return [str(argument) for argument in graph.compile(cmd=ffmpeg_path)]
+
+
+def _source(address: str, video: VideoTrack, entry_pts: int | None) -> Any:
+    options: dict[str, Any] = {
+        **open_options(address),
+        "threads": 1,
+        # A damaged stretch is bridged by the frame before it; it must not end the chunk.
+        "max_error_rate": 1,
+        # A live may change its picture size midway; the scalers follow, the grid's count must not start anew.
+        "reinit_filter": 0,
+    }
+    if entry_pts is not None:
+        microseconds = -(-entry_pts * video.time_base.numerator * 1_000_000 // video.time_base.denominator)
+        # Absolute, rounded up: a microsecond early would enter one whole GOP earlier.
+        options |= {"seek_timestamp": 1, "ss": f"{microseconds / 1_000_000:.6f}"}
+        # Whole GOPs come out; the graph trims to the frame, which `-ss` alone does by time.
+        options["noaccurate_seek"] = None
+    return ffmpeg.input(address, **options)
+
+
+def _grid(picture: Any, job: ChunkJob) -> Any:
+    """Put the decoded frames on the replay's grid and keep the chunk's own: exactly `chunk.frames`, never fewer."""
+    chunk, video = job.chunk, job.video
+    picture = picture.filter(
+        "setpts", f"PTS-{video.origin_pts}" if video.origin_pts >= 0 else f"PTS+{-video.origin_pts}"
+    )
+    if video.interlaced:
+        picture = picture.filter("bwdif", mode="send_frame", deint="all")
+    return (
+        picture.filter("fps", fps=str(job.frame_rate), round="near")
+        # Where the source ends early or stops decoding, its last picture stands until the chunk's end.
+        .filter("tpad", stop=-1, stop_mode="clone")
+        .filter("trim", start_pts=chunk.first_frame, end_pts=chunk.first_frame + chunk.frames)
+    )
+
+
+def _cascade(base: Any, job: ChunkJob) -> list[tuple[Rung, Any]]:
+    """Each rung scaled from the next larger one that has the frames it needs: far fewer pixels than from the source."""
+    rungs = sorted(job.rungs, key=lambda rung: -rung.width * rung.height)
+    feeder = {rung.name: _feeder(rung, rungs[:number]) for number, rung in enumerate(rungs)}
+    taps: dict[str, Any] = {}
+    base_users = sum(parent is None for parent in feeder.values())
+    base_taps = base.filter_multi_output("split") if base_users > 1 else None
+    pictures: dict[str, Any] = {}
+    used: dict[str, int] = {}
+    for rung in rungs:
+        parent = feeder[rung.name]
+        if parent is None:
+            number = used[""] = used.get("", -1) + 1
+            picture = base_taps[number] if base_taps is not None else base
+            picture = _first_scale(_thin_out(picture, rung.frame_step), rung, job.video)
+        else:
+            number = used[parent.name] = used.get(parent.name, 0) + 1
+            picture = _thin_out(taps[parent.name][number], rung.frame_step // parent.frame_step)
+            picture = picture.filter("scale", rung.width, rung.height, flags="bicubic").filter("setsar", 1)
+        if any(other is not None and other.name == rung.name for other in feeder.values()):
+            taps[rung.name] = picture.filter_multi_output("split")
+            picture = taps[rung.name][0]
+        pictures[rung.name] = picture
+    return [(rung, pictures[rung.name]) for rung in job.rungs]
+
+
+def _feeder(rung: Rung, larger: Sequence[Rung]) -> Rung | None:
+    fitting = [
+        other
+        for other in larger
+        if other.width >= rung.width and other.height >= rung.height and other.frame_step <= rung.frame_step
+    ]
+    return fitting[-1] if fitting else None
+
+
+def _thin_out(picture: Any, step: int) -> Any:
+    return picture.filter("framestep", step) if step > 1 else picture
+
+
+def _first_scale(picture: Any, rung: Rung, video: VideoTrack) -> Any:
+    picture = picture.filter("scale", rung.width, rung.height, flags="bicubic", out_range="limited")
+    for name, options in _TONE_MAP if video.hdr else ():
+        picture = picture.filter(name, **options)
+    return picture.filter("format", pix_fmts="yuv420p").filter("setsar", 1)

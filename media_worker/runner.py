@@ -1,0 +1,152 @@
+"""The only place that starts ffmpeg: progress, deadline, cancel, kill. Nothing it starts outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, Final
+
+from control.bus.messages import Progress
+from control.bus.work import Work
+from control.errors import EncoderFailed
+
+_POLL_SECONDS: Final = 0.1
+_TAIL_BYTES: Final = 8192
+
+
+def run(
+    command: Sequence[str],
+    work: Work,
+    *,
+    total_frames: int,
+    total_seconds: float | None = None,
+    on_metadata: Callable[[str, str], None] | None = None,
+) -> float:
+    """Run ffmpeg to its end; seconds it took.
+
+    Progress goes to `work` as frames of `total_frames`; of a run without pictures, as the part of `total_seconds`
+    that is done. `on_metadata` gets (key, value) of what an `ametadata=print` filter writes to stdout. Raises
+    EncoderFailed with the end of its stderr; Cancelled and DeadlineExceeded once the process is killed, a fraction
+    of a second after the cause.
+    """
+    started = time.monotonic()
+    progress = _ProgressReader(work, total_frames, total_seconds, on_metadata)
+    with _start(command) as process:
+        try:
+            tail = _follow(process, work, progress)
+        except BaseException:
+            _kill(process)
+            raise
+    if process.returncode:
+        raise EncoderFailed(key=work.key, reason=_reason(process.returncode, tail))
+    progress.finish()
+    return time.monotonic() - started
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    # Where the worker is killed outright, the kernel takes ffmpeg along.
+    prefix = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
+    process = subprocess.Popen(
+        [*prefix, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C on the terminal is the worker's to handle
+    )
+    with contextlib.suppress(OSError, AttributeError):
+        # Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it.
+        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+    return process
+
+
+def _follow(process: subprocess.Popen[bytes], work: Work, progress: _ProgressReader) -> bytes:
+    """Read both pipes until they close; the tail of stderr."""
+    tail = b""
+    stdout, stderr = _pipe(process.stdout), _pipe(process.stderr)
+    with selectors.DefaultSelector() as selector:
+        selector.register(stdout, selectors.EVENT_READ)
+        selector.register(stderr, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select(_POLL_SECONDS):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is stdout:
+                    progress.feed(data)
+                else:
+                    tail = (tail + data)[-_TAIL_BYTES:]
+            work.check()
+    while True:
+        try:
+            process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            work.check()
+        else:
+            return tail
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the process was started without pipes")
+    return pipe
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _reason(code: int, tail: bytes) -> str:
+    """One line: the last thing ffmpeg said that is an error, else how it ended."""
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    said = lines[-1].strip() if lines else "it said nothing"
+    ended = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return f"{said} ({ended})"
+
+
+class _ProgressReader:
+    """ffmpeg's `-progress` blocks: `key=value` lines, each block ended by `progress=`."""
+
+    def __init__(
+        self,
+        work: Work,
+        total_frames: int,
+        total_seconds: float | None,
+        on_metadata: Callable[[str, str], None] | None,
+    ) -> None:
+        self._work = work
+        self._total = total_frames
+        self._seconds = total_seconds
+        self._on_metadata = on_metadata
+        self._rest = b""
+        self._frame = 0
+        self._mark = (time.monotonic(), 0)
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for raw in lines:
+            key, _, value = raw.decode(errors="replace").strip().partition("=")
+            if key == "frame" and value.isdigit() and self._seconds is None:
+                self._frame = int(value)
+            elif key == "out_time_us" and value.isdigit() and self._seconds:
+                self._frame = round(int(value) / 1_000_000 / self._seconds * self._total)
+            elif key == "progress":
+                self._report(min(self._frame, self._total))
+            elif key.startswith("lavfi.") and self._on_metadata:
+                self._on_metadata(key, value)
+
+    def finish(self) -> None:
+        self._report(self._total)
+
+    def _report(self, frame: int) -> None:
+        now = time.monotonic()
+        then, before = self._mark
+        fps = (frame - before) / (now - then) if now > then else 0.0
+        self._mark = (now, frame)
+        self._work.report(Progress(done_frames=frame, total_frames=self._total, fps=round(max(fps, 0.0), 2)))

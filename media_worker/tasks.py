@@ -1,0 +1,75 @@
+"""The media tier's tasks. Each: load, do one thing, store; what surrounds it is the base task's."""
+
+from __future__ import annotations
+
+from control.bus.task import task
+
+from control.bus import names
+from control.bus.messages import (
+    AudioJob,
+    AudioResult,
+    ChunkJob,
+    ChunkResult,
+    MediaInfo,
+    RecordingJob,
+    ThumbnailJob,
+    ThumbnailResult,
+)
+from control.bus.work import Work
+from control.settings import current
+from control.storage import open_store
+from media_worker.audio import make_audio
+from media_worker.audio_segments import split_audio
+from media_worker.chunk import make_chunk
+from media_worker.ffmpeg import ffmpeg_path
+from media_worker.parts import find_part, store_part
+from media_worker.pictures import make_pictures
+from media_worker.recording import examine
+from media_worker.scratch import scratch
+from media_worker.source import locate, open_options
+
+
+@task(names.PROCESS_STREAM_RECORDING)
+def process_stream_recording(job: RecordingJob, work: Work) -> MediaInfo:
+    """Probe the recording of a stream that ended; what follows is planned from the answer."""
+    settings = current()
+    return examine(job, open_store(settings.storage), settings.media, work)
+
+
+@task(names.TRANSCODE_CHUNK)
+def transcode_chunk(job: ChunkJob, work: Work) -> ChunkResult:
+    """Every rung of one chunk."""
+    settings = current()
+    return make_chunk(job, open_store(settings.storage), settings.media, work)
+
+
+@task(names.ENCODE_AUDIO)
+def encode_audio(job: AudioJob, work: Work) -> AudioResult:
+    """One audio rendition of the whole programme."""
+    settings = current()
+    store = open_store(settings.storage)
+    if found := find_part(store, job.prefix, job.part, AudioResult):
+        return found
+    with scratch(settings.media) as folder:
+        whole = folder / "audio.mp4"
+        seconds, loudness = make_audio(ffmpeg_path(settings.media), job, locate(job.source, store), whole, work)
+        name = job.rendition.name
+        finished = folder / "finished"
+        track = split_audio(whole, name, job.duration_seconds, job.segment_seconds, finished / name)
+        result = AudioResult(track=track, mode=job.rendition.mode, seconds=round(seconds, 3), loudness_lufs=loudness)
+        store_part(store, job.prefix, job.part, finished, result, work)
+    return result
+
+
+@task(names.GENERATE_STREAM_THUMBNAIL)
+def generate_stream_thumbnail(job: ThumbnailJob, work: Work) -> ThumbnailResult:
+    """Poster, candidates and storyboard, from one pass over the keyframes."""
+    settings = current()
+    store = open_store(settings.storage)
+    if found := find_part(store, job.prefix, job.part, ThumbnailResult):
+        return found
+    address = locate(job.source, store)
+    with scratch(settings.media) as folder:
+        result = make_pictures(address, job, folder, work, open_options(address))
+        store_part(store, job.prefix, job.part, folder, result, work)
+    return result

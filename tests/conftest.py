@@ -1,0 +1,91 @@
+"""What tests share. Nothing of the machine's own configuration reaches a test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from control import settings as settings_module
+from control.settings import ApiSettings, BusSettings, LedgerSettings, MediaSettings, Settings, StorageSettings
+from control.storage import LocalStore, ObjectStore, open_store
+from tests import services
+
+if TYPE_CHECKING:
+    from control.ledger.engine import Ledger
+
+API_KEY = "key-for-tests"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the developer's shell counts, and no test's settings outlive it."""
+    for name in [name for name in os.environ if name.startswith("AFTERLIVE_")]:
+        monkeypatch.delenv(name)
+    yield
+    settings_module._current = None
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Embedded settings with every path in `tmp_path`; the settings in use while the test runs."""
+    recordings = tmp_path / "recordings"
+    scratch = tmp_path / "scratch"
+    recordings.mkdir()
+    scratch.mkdir()
+    made = Settings(
+        _env_file=None,
+        ledger=LedgerSettings(_env_file=None, url=f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
+        bus=BusSettings(_env_file=None),
+        storage=StorageSettings(_env_file=None, url=f"file:{tmp_path / 'store'}"),
+        api=ApiSettings(
+            _env_file=None,
+            port=services.free_port(),
+            keys=[SecretStr(API_KEY)],
+            signing_secret=SecretStr("secret-for-tests"),
+        ),
+        media=MediaSettings(_env_file=None, recording_roots=[recordings], scratch=scratch, concurrency=2),
+    )
+    settings_module.use(made)
+    return made
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A free TCP port of the loopback interface."""
+    return services.free_port()
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> LocalStore:
+    """An empty store in a folder of the test's own."""
+    return LocalStore(tmp_path / "local-store")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Server]:
+    """One S3 server for the whole run, started when first asked for."""
+    with services.s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_store(s3_server: services.S3Server) -> ObjectStore:
+    """An empty store in a bucket of the test's own, under a prefix."""
+    return open_store(s3_server.settings(f"b{uuid.uuid4().hex[:12]}", "replays/live"))
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger of `settings`: SQLite, upgraded to the newest schema."""
+    from control.ledger.engine import Ledger
+
+    made = Ledger(settings.ledger.url)
+    made.upgrade()
+    yield made
+    made.close()
