@@ -82,6 +82,12 @@ class Conflict(AfterliveError):
     code = "conflict"
 
 
+class PayloadInvalid(AfterliveError):
+    """The payload of {task} is wrong: {reason}."""
+
+    code = "payload-invalid"
+
+
 # --- input -----------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from media_worker.audio_segments import split_audio
 from media_worker.chunk import make_chunk
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import find_part, store_part
-from media_worker.pictures import make_pictures
+from media_worker.pictures import make_pictures  # pending
 from media_worker.recording import examine
 from media_worker.scratch import scratch
 from media_worker.source import locate, open_options

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from control.settings import StorageSettings
+from control.storage.s3_client import connect
 
 _START_SECONDS = 20
 _STOP_SECONDS = 10
@@ -45,14 +46,16 @@ class S3Server:
 
     def settings(self, bucket: str, prefix: str = "") -> StorageSettings:
         """Settings of a store in `bucket`, which is made where it is missing."""
-        (self.folder / bucket).mkdir(exist_ok=True)
-        return StorageSettings(
+        made = StorageSettings(
             _env_file=None,
             url=f"s3://{bucket}/{prefix}",
             s3_endpoint=f"http://127.0.0.1:{self.port}",
             s3_access_key=SecretStr(self.access_key),
             s3_secret_key=SecretStr(self.secret_key),
         )
+        if not (self.folder / bucket).exists():
+            connect(made).create_bucket(Bucket=bucket)
+        return made
 
 
 @contextmanager
@@ -61,10 +64,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     buckets = folder / "buckets"
     buckets.mkdir(parents=True)
     port = free_port()
-    command = [tool("rclone"), "serve", "s3", str(buckets), "--addr", f"127.0.0.1:{port}", "--config", ""]
+    command = [str(tool("rclone")), "serve", "s3", str(buckets), "--addr", f"127.0.0.1:{port}", "--config", ""]
     command += ["--auth-key", f"{S3Server.access_key},{S3Server.secret_key}"]
-    # Directories are read anew each time: tests look at, and change, the folder behind the server's back.
-    command += ["--dir-cache-time", "0s"]
     log = folder / "rclone.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)

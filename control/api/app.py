@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
-from control.api import events, health, metrics, playback, problems, streams
+from control.api import events, health, metrics, playback, problems, redaction, streams
 from control.api.auth import KeyGate, KeyRing
 from control.api.middleware import AnnouncedBodyLimit, Observe
 from control.api.openapi import openapi
@@ -56,6 +56,7 @@ def create_app(
     for router in (streams.router, events.router, health.router, metrics.router, playback.router):
         app.include_router(router, max_body_size=problems.LARGEST_BODY_BYTES)
     problems.install(app)
+    redaction.install()
     playback.install(app)
     app.add_api_route("/docs", lambda: _docs(app), include_in_schema=False, response_class=HTMLResponse)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]

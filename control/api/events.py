@@ -17,14 +17,14 @@ from control.api.openapi import described
 from control.api.services import Services, services
 from control.api.streams import StreamId
 from control.errors import NotFound
-from control.ledger import streams, views
+from control.ledger import views
+from control.ledger.replays import FINAL
 from control.ledger.views import Event, StreamView
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/streams", tags=["streams"])
 
 LOOK_EVERY_SECONDS = 0.5
-FINAL_STATES = frozenset({"completed", "failed", "cancelled"})
 RECONNECT_MILLISECONDS = 2000
 
 _EXAMPLE = (
@@ -81,7 +81,7 @@ async def follow(
             yield ServerSentEvent(event="progress", data=view)
         for event in happened:
             after = event.id
-            yield ServerSentEvent(event=event.name, id=str(event.id), data={"at": event.at, **(event.data or {})})
+            yield ServerSentEvent(event=event.name, id=str(event.id), data={"at": event.at, **event.data})
         if is_final(view):
             return
         await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -89,11 +89,10 @@ async def follow(
 
 def is_final(view: StreamView) -> bool:
     """Whether nothing more will happen unless somebody asks for it."""
-    return view.replay is not None and view.replay.state in FINAL_STATES
+    return view.replay is not None and view.replay.state in FINAL
 
 
 def _look(at_hand: Services, stream_id: str, after: int) -> tuple[StreamView, Sequence[Event]]:
     """The stream and what happened to it since, of one moment."""
     with at_hand.ledger.read() as session:
-        streams.get(session, stream_id)
         return views.snapshot(session, stream_id), views.events_after(session, stream_id, after)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from control import errors
+from control.api.redaction import without_signature
 from control.api.signing import LinkExpired, LinkInvalid
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,8 @@ def _on_ledger(request: Request, error: Exception) -> Response:
 def _on_bug(request: Request, error: Exception) -> Response:
     """The answer tells nothing of the inside; the log tells all, under the same id."""
     context = _context(request)
-    log.error("unhandled error on %s %s", request.method, request.url.path, exc_info=error, extra=context)
+    path = without_signature(request.url.path)
+    log.error("unhandled error on %s %s", request.method, path, exc_info=error, extra=context)
     # This answer is made outside of all middleware, so it must carry the id itself.
     return problem_response(request, InternalError(), headers={"X-Request-ID": context["request_id"]}, **context)
 

@@ -111,8 +111,7 @@ def end(
     """Answers at once; the replay is made from now on. Ending a stream twice gives the same replay."""
     recording = _recording(at_hand, body.recording if body else None)
     with at_hand.ledger.write() as session:
-        stream = streams.get(session, stream_id)
-        streams.end(session, stream_id, recording=recording or stream.recording)
+        streams.end(session, stream_id, recording=recording)
         session.flush()
         answer = _answer(session, stream_id, request, at_hand)
     return _accepted(answer, response, at_hand)

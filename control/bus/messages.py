@@ -179,6 +179,7 @@ class RecordingJob(Message):
     """Payload of `media.process_stream_recording`."""
 
     replay_id: str
+    run: int = 1
     part: str = "recording"
     source: str
     prefix: str
@@ -189,6 +190,7 @@ class ChunkJob(Message):
     """Payload of `media.transcode_chunk`."""
 
     replay_id: str
+    run: int = 1
     part: str
     source: str
     prefix: str
@@ -207,6 +209,7 @@ class AudioJob(Message):
     """Payload of `media.encode_audio`."""
 
     replay_id: str
+    run: int = 1
     part: str
     source: str
     prefix: str
@@ -224,6 +227,7 @@ class ThumbnailJob(Message):
     """Payload of `media.generate_stream_thumbnail`."""
 
     replay_id: str
+    run: int = 1
     part: str
     source: str
     prefix: str

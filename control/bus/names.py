@@ -68,6 +68,9 @@ HANDLE_FACT = TaskSpec("pipelines.handle_fact", DEFAULT, _quick, soft_seconds=60
 PART_DONE = TaskSpec("pipelines.part_done", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
 PART_FAILED = TaskSpec("pipelines.part_failed", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
 PART_PROGRESS = TaskSpec("pipelines.part_progress", DEFAULT, Retry(times=0), soft_seconds=10, hard_seconds=15)
+PUBLISH_REPLAY = TaskSpec(
+    "pipelines.publish_replay", DEFAULT, Retry(times=20, most_seconds=30), soft_seconds=120, hard_seconds=150
+)
 RECONCILE = TaskSpec("pipelines.reconcile", DEFAULT, Retry(times=0), soft_seconds=120, hard_seconds=150)
 
 CATALOGUE: Final[dict[str, TaskSpec]] = {
@@ -81,6 +84,7 @@ CATALOGUE: Final[dict[str, TaskSpec]] = {
         PART_DONE,
         PART_FAILED,
         PART_PROGRESS,
+        PUBLISH_REPLAY,
         RECONCILE,
     )
 }

@@ -108,9 +108,11 @@ class LocalStore:
         return path if path.is_file() else None
 
     def _path(self, key: str) -> Path:
-        path = self.root.joinpath(*check_key(key).split("/"))
-        if os.path.realpath(path) != str(path):
-            raise ObjectKeyInvalid(key=key, reason="a symbolic link is in its way")
+        path = self.root
+        for name in check_key(key).split("/"):
+            path = path / name
+            if path.is_symlink():
+                raise ObjectKeyInvalid(key=key, reason="a symbolic link is in its way")
         return path
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
@@ -133,15 +135,19 @@ class LocalStore:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(path)
-            except FileNotFoundError:
-                if attempt == _TRIES - 1:
+                break
+            except OSError as error:
+                if path.is_dir() or self._blocked(path):
+                    raise ObjectKeyInvalid(key=key, reason="another object is in its way") from error
+                # Else a deletion took the emptied folder away in between.
+                if attempt == _TRIES - 1 or not isinstance(error, FileNotFoundError | FileExistsError):
                     raise
-                continue  # a deletion took the emptied folder away in between
-            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-                raise ObjectKeyInvalid(key=key, reason="another object is in its way") from error
-            break
         if self._durable:
             _flush_folder(path.parent)
+
+    def _blocked(self, path: Path) -> bool:
+        """Whether a folder that `path` needs is an object."""
+        return any(parent.is_file() for parent in path.parents if parent.is_relative_to(self.root))
 
     def _walk(self, folder: Path, start: str, prefix: str) -> Iterator[str]:
         """Keys below `folder` (whose own key is `start`, ending in `/` or empty) in the order of S3: by UTF-8."""

@@ -70,9 +70,10 @@ class S3Store:
         return window(body, translate=lambda error: translate(error, key))
 
     def size(self, key: str) -> int | None:
+        full = self._full(key)
         try:
             with self._failures(key):
-                return self._client.head_object(Bucket=self.bucket, Key=self._full(key))["ContentLength"]
+                return self._client.head_object(Bucket=self.bucket, Key=full)["ContentLength"]
         except ObjectMissing:
             return None
 

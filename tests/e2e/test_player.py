@@ -49,9 +49,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def show(settings: Settings, ledger: Ledger, local_store: LocalStore) -> Iterator[Show]:
     with serving(create_app(settings, ledger, local_store)) as url:
-        client = httpx.Client(base_url=url, headers={"X-API-Key": API_KEY})
-        created = client.post("/streams", json={"title": "Tea bowls, live", "recording": "a.mp4"}).json()
-        ended = client.post(f"/streams/{created['id']}/end").json()
+        with httpx.Client(base_url=url, headers={"X-API-Key": API_KEY}) as client:
+            created = client.post("/streams", json={"title": "Tea bowls, live", "recording": "a.mp4"}).json()
+            ended = client.post(f"/streams/{created['id']}/end").json()
         yield Show(ended["player_url"], created["id"], local_store.root / ended["replay"]["prefix"], ledger)
 
 

@@ -29,7 +29,8 @@ class Sse:
 
 def read_events(lines: Iterator[str]) -> Iterator[Sse]:
     """Events of a text/event-stream, as the HTML standard parses them; comments are events named ':'."""
-    name, id_, data = "message", None, []
+    name, id_ = "message", None
+    data: list[str] = []
     for line in lines:
         if line == "":
             if data:

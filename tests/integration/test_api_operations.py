@@ -21,12 +21,17 @@ def test_readiness_names_what_failed(settings: Settings, ledger: Ledger, local_s
             "status": "ready",
             "checks": {"ledger": "ok", "store": "ok", "disk": "ok"},
         }
-        ledger.close()
-        Path(settings.ledger.url.removeprefix("sqlite:///")).unlink()
-        answer = httpx.get(f"{url}/readyz")
-        document = problem(answer, 503, "not-ready")
-        assert document["checks"] == {"ledger": "unavailable", "store": "ok", "disk": "ok"}
-        assert "sqlite" not in answer.text
+        database = Path(settings.ledger.url.removeprefix("sqlite:///"))
+        for content, expected in ((b"", "its schema is not the newest"), (b"no database" * 100, "unavailable")):
+            ledger.close()
+            for leftover in database.parent.glob(f"{database.name}*"):
+                leftover.unlink()
+            database.write_bytes(content)
+            answer = httpx.get(f"{url}/readyz")
+            document = problem(answer, 503, "not-ready")
+            assert document["detail"] == "Not ready: ledger."
+            assert document["checks"] == {"ledger": expected, "store": "ok", "disk": "ok"}
+            assert "sqlite" not in answer.text
         assert answer.headers["retry-after"]
         assert httpx.get(f"{url}/healthz").status_code == 200
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -47,8 +48,11 @@ def test_a_file_in_several_parts_comes_back(store: ObjectStore, tmp_path: Path) 
     source.write_bytes(b"".join(bytes([n]) + block for n in range(20)))
     store.put_file("big/init.mp4", source)
     assert store.size("big/init.mp4") == source.stat().st_size > 20_000_000
+    seen = hashlib.sha256()
     with store.open("big/init.mp4") as stream:
-        assert hashlib.file_digest(stream, "sha256").digest() == hashlib.sha256(source.read_bytes()).digest()
+        while piece := stream.read(1 << 16):
+            seen.update(piece)
+    assert seen.digest() == hashlib.sha256(source.read_bytes()).digest()
 
 
 def test_an_empty_file_comes_back(store: ObjectStore, tmp_path: Path) -> None:
@@ -355,11 +359,11 @@ def test_symbolic_links_are_never_followed(local_store: LocalStore, tmp_path: Pa
     (local_store.root / "loop").symlink_to(local_store.root / "loop")
     for key in ("a/folder/secret", "a/file", "loop", "loop/x"):
         calls: list[Callable[[], object]] = [
-            lambda key=key: local_store.get_bytes(key),
-            lambda key=key: local_store.size(key),
-            lambda key=key: local_store.local_path(key),
-            lambda key=key: local_store.put_bytes(key, b"overwritten"),
-            lambda key=key: local_store.delete(key),
+            partial(local_store.get_bytes, key),
+            partial(local_store.size, key),
+            partial(local_store.local_path, key),
+            partial(local_store.put_bytes, key, b"overwritten"),
+            partial(local_store.delete, key),
         ]
         for call in calls:
             with pytest.raises(ObjectKeyInvalid, match="symbolic link"):
@@ -457,7 +461,7 @@ def test_stores_with_other_prefixes_do_not_meet(s3_server: S3Server) -> None:
 def test_a_server_that_goes_away_is_a_passing_fault_soon_told(tmp_path: Path) -> None:
     with s3_server_in(tmp_path) as server:
         store = open_store(server.settings("gone"))
-        store.put_bytes("a", bytes(3_000_000))
+        store.put_bytes("a", bytes(40_000_000))
         stream = store.open("a")
         assert stream.read(1) == b"\0"
         server.process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,11 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 
 from control import errors
-from control.api import auth, problems
+from control.api import auth, problems, redaction
 from control.api.files import servable, wanted_range
 from control.api.openapi import described
 from control.api.problems import RangeUnsatisfiable, pointer, status_of
+from control.api.signing import sign
 
 
 def basic(text: str) -> str:
@@ -157,3 +159,16 @@ def test_documented_examples_are_what_is_sent() -> None:
     assert example == problems.problem("not-found", 404, "There is no stream x.", "/streams/x").model_dump(
         exclude_none=True
     )
+
+
+def test_the_access_log_shows_no_whole_link(caplog: pytest.LogCaptureFixture) -> None:
+    redaction.install()
+    redaction.install()
+    log = logging.getLogger("uvicorn.access")
+    assert sum(isinstance(known, redaction.AccessLogFilter) for known in log.filters) == 1
+    link = sign(b"secret", "str_1", 1_790_000_000)
+    with caplog.at_level(logging.INFO, logger="uvicorn.access"):
+        log.propagate = True
+        log.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", f"/play/str_1/{link}/720p/seg-00000.m4s", "1.1", 200)
+    assert link not in caplog.text
+    assert "GET /play/str_1/1790000000-…/720p/seg-00000.m4s" in caplog.text

@@ -1,0 +1,78 @@
+# `make` alone explains itself. Every target that needs the environment makes it first, once, in .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+MAKEFLAGS += --no-builtin-rules
+
+# What a user may set: make demo SOURCE=live.flv DEMO_ARGS=--exit; make test PYTEST_ARGS="-k plan".
+PYTHON ?=
+SOURCE ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+LOCK_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+INPUTS := pyproject.toml requirements.lock tests/house/environment.py control/web/install.py \
+          $(wildcard control/web/package-lock.json tests/npm/package-lock.json)
+
+.PHONY: help setup test test-fast lint format bench demo lock clean clean-all
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Make .venv from the lock; .venv/bin/afterlive works afterwards
+
+# Any Python from 3.11 on will do; a shim that starts nothing is passed over.
+$(STAMP): $(INPUTS)
+	@for python in $(if $(PYTHON),"$(PYTHON)") python3.13 python3.12 python3.11 python3 python; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        "$$python" tests/house/environment.py && touch $(STAMP) && exit 0 || exit 1; \
+	    fi; \
+	done; \
+	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \
+	exit 1
+
+test: $(STAMP) ## Run all tests (installs Chromium where it may)
+	@$(BIN)/python -m tests.house.system chromium
+	@$(BIN)/python -m control.web.install
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(STAMP) ## Run the unit tests alone
+	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style, types, who imports whom, and the lock
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports
+	@$(BIN)/python -m tests.house.hygiene
+	@$(BIN)/python -m tests.house.lock
+
+format: $(STAMP) ## Put the code into the house's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure speed and memory against one plain ffmpeg command
+	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+demo: $(STAMP) ## Show the main job: a stream ends, its replay plays (SOURCE=file, DEMO_ARGS=--exit)
+	@$(BIN)/afterlive demo $(if $(SOURCE),--source "$(SOURCE)") $(DEMO_ARGS)
+
+# The lock names versions and hashes, never addresses: it works behind any mirror.
+lock: $(STAMP) ## Bring requirements.lock in step with pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
+	@$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --quiet \
+	    --universal --python-version 3.11 --all-extras --group dev \
+	    --generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
+	@$(BIN)/python -m tests.house.lock
+
+clean: ## Remove what tools left behind (not .venv, not var)
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## Remove the environment too
+	@rm -rf .venv control/web/node_modules tests/npm/node_modules

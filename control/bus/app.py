@@ -1,0 +1,54 @@
+"""The only Celery configuration. Embedded or on RabbitMQ, only settings differ."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery import Celery
+
+from control.bus.topology import queues
+from control.settings import BusSettings
+
+# Where tasks live, by name: nobody here imports a worker.
+PIPELINES: Final = "pipelines.tasks"
+MEDIA: Final = "media_worker.tasks"
+_OWN: Final = ("control.bus.cancel",)
+
+_CONSUMER_POLL_SECONDS: Final = 0.02  # of the in-process broker; a chunk must follow a chunk at once
+
+
+def make_app(settings: BusSettings, modules: Sequence[str] = (), schedule: dict[str, Any] | None = None) -> Celery:
+    """The application, with the tasks of `modules` once a worker starts or `import_default_modules` is called."""
+    broker = settings.broker_url.get_secret_value()
+    app = Celery("afterlive", broker=broker, set_as_current=False)
+    app.conf.update(
+        include=[*_OWN, *modules],
+        result_backend=settings.result_backend.get_secret_value(),
+        # JSON alone: a pickle from the bus would be code.
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_queues=queues(broker),
+        task_create_missing_queues=False,
+        # A message is done when its work is, not when it was picked up; a worker that dies gives it back.
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=False,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        # The ledger holds results; a result backend that is down must not fail a task that succeeded.
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"polling_interval": _CONSUMER_POLL_SECONDS} if broker == "memory://" else {},
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        timezone="UTC",
+        beat_schedule=schedule or {},
+    )
+    # Celery tells of each task in its own words; the base task's line says it all.
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return app

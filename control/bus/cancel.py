@@ -1,0 +1,61 @@
+"""Cancelled replays, as this process knows them: what runs stops, what is queued does not start.
+
+The word comes as a Celery broadcast, so every worker hears it; a worker that starts later and picks up a cancelled
+part makes it in vain, and its answer is thrown away.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Final
+
+from celery import Celery
+from celery.worker.control import control_command
+
+_REMEMBERED: Final = 10_000
+_COMMAND: Final = "cancel_replay"
+
+
+class Cancellations:
+    """Which runs of which replays are cancelled, and the events running work looks at."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, int] = OrderedDict()
+        self._events: dict[tuple[str, int], threading.Event] = {}
+
+    def watch(self, replay_id: str, run: int) -> threading.Event:
+        """The event that is set when this run is cancelled; set already where it was."""
+        with self._lock:
+            event = self._events.setdefault((replay_id, run), threading.Event())
+            if self._runs.get(replay_id, 0) >= run:
+                event.set()
+            if len(self._events) > _REMEMBERED:
+                self._events.pop(next(iter(self._events)))
+            return event
+
+    def cancel(self, replay_id: str, run: int) -> None:
+        """This run and those before it are cancelled."""
+        with self._lock:
+            self._runs[replay_id] = max(run, self._runs.get(replay_id, 0))
+            self._runs.move_to_end(replay_id)
+            if len(self._runs) > _REMEMBERED:
+                self._runs.popitem(last=False)
+            for (key, number), event in self._events.items():
+                if key == replay_id and number <= run:
+                    event.set()
+
+
+cancellations = Cancellations()
+
+
+@control_command(name=_COMMAND, args=[("replay_id", str), ("run", int)])
+def _on_cancel(_state: Any, replay_id: str, run: int) -> dict[str, str]:
+    cancellations.cancel(replay_id, run)
+    return {"ok": replay_id}
+
+
+def broadcast_cancel(app: Celery, replay_id: str, run: int) -> None:
+    """Tell every worker."""
+    app.control.broadcast(_COMMAND, arguments={"replay_id": replay_id, "run": run}, reply=False)

@@ -1,0 +1,115 @@
+"""Everything in one process: broker, workers, relay and clock, each in threads. No server to install.
+
+The in-process broker forgets all at the end; the ledger does not, and the reconciler puts back what was unfinished.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from celery import Celery
+from celery.beat import Scheduler, Service
+from celery.worker import WorkController
+from kombu.transport.memory import Channel, Transport
+
+from control import settings as process_settings
+from control.bus import names
+from control.bus.app import MEDIA, PIPELINES, make_app
+from control.bus.relay import Relay
+from control.errors import ConfigurationError
+from control.ledger.engine import open_ledger
+from control.settings import Settings
+
+log = logging.getLogger("afterlive.embedded")
+_SCHEDULE: Final = "pipelines.schedule"
+_FAST_THREADS: Final = 4
+_START_SECONDS: Final = 15.0
+
+
+class Embedded:
+    """The platform's back end in this process, working for `settings`. A context manager."""
+
+    def __init__(self, settings: Settings, modules: Sequence[str] = (PIPELINES, MEDIA)) -> None:
+        if settings.bus.broker_url.get_secret_value() != "memory://":
+            raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason="embedded mode brings its own broker")
+        process_settings.use(settings)
+        self.settings = settings
+        self.ledger = open_ledger(settings.ledger.url)
+        self._modules = modules
+        schedule = importlib.import_module(_SCHEDULE).SCHEDULE if PIPELINES in modules else {}
+        self.app: Celery = make_app(settings.bus, modules, schedule)
+        self.relay = Relay(self.ledger, self.app)
+        self._workers: list[tuple[Any, threading.Thread]] = []
+        # In memory: at the next start the reconciler runs at once anyway.
+        self._beat = Service(self.app, scheduler_cls=Scheduler, max_interval=1)
+        self._clock = threading.Thread(target=self._beat.start, name="beat", daemon=True)
+
+    def start(self) -> None:
+        """Returns once the workers consume."""
+        self.ledger.upgrade()
+        _forget_messages()
+        # Callbacks made in worker threads would otherwise go to Celery's own default application.
+        self.app.set_default()
+        self.app.loader.import_default_modules()
+        self._start_worker("fast", [names.HIGH, names.DEFAULT], _FAST_THREADS)
+        self._start_worker("media", [names.LOW], self.settings.media.concurrency)
+        self.relay.start()
+        self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
+        self._clock.start()
+
+    def stop(self) -> None:
+        """Ends the workers; what runs is cut off, and goes on at the next start."""
+        self._beat.stop(wait=True)
+        self.relay.stop()
+        for worker, _ in self._workers:
+            worker.stop()
+        for _, thread in self._workers:
+            thread.join(5)
+
+    def __enter__(self) -> Embedded:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_worker(self, name: str, queues: list[str], concurrency: int) -> None:
+        worker: Any = WorkController(
+            app=self.app,
+            hostname=f"{name}@embedded",
+            pool_cls="threads",
+            concurrency=concurrency,
+            queues=queues,
+            loglevel=logging.WARNING,
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+        )
+        thread = threading.Thread(target=worker.start, name=f"worker-{name}", daemon=True)
+        thread.start()
+        self._workers.append((worker, thread))
+        deadline = time.monotonic() + _START_SECONDS
+        while not (worker.consumer and worker.consumer.task_consumer):
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"the {name} worker did not start")
+            time.sleep(0.005)
+
+    def _call(self, module: str, function: str, **arguments: Any) -> None:
+        """A function of another package, by name: this one imports none of them."""
+        if PIPELINES in self._modules:
+            called: Callable[..., Any] = getattr(importlib.import_module(module), function)
+            called(self.ledger, self.settings.media, **arguments)
+
+
+def _forget_messages() -> None:
+    """Queues of the in-process broker are the process's, not the application's: start with none."""
+    Channel.queues.clear()
+    Transport.global_state.clear()

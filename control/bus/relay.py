@@ -1,0 +1,79 @@
+"""The outbox relay: what transactions decided on goes onto the bus, in order, at least once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from celery import Celery
+
+from control import telemetry
+from control.bus.names import CATALOGUE
+from control.bus.publish import send
+from control.ledger import outbox
+from control.ledger.engine import Ledger
+
+log = logging.getLogger("afterlive.relay")
+_BATCH: Final = 200
+_LOOK_EVERY_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 15.0
+
+
+class Relay:
+    """A thread that empties the outbox: at once after a commit of this process, of others at its next look."""
+
+    def __init__(self, ledger: Ledger, app: Celery) -> None:
+        self._ledger = ledger
+        self._app = app
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._forget: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
+
+    def start(self) -> None:
+        self._forget = outbox.on_commit(self.wake)
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        self._forget()
+        self._stopped.set()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._woken.set()
+
+    def run_once(self) -> int:
+        """Send what is due; how many messages. A message that was sent and could not be marked is sent again."""
+        with self._ledger.read() as session:
+            rows = outbox.due(session, _BATCH)
+        if not rows:
+            return 0
+        done: list[int] = []
+        try:
+            for row in rows:
+                send(self._app, CATALOGUE[row.task], row.payload)
+                done.append(row.id)
+        finally:
+            if done:
+                with self._ledger.write() as session:
+                    outbox.sent(session, done)
+                telemetry.OUTBOX_SENT.inc(len(done))
+        return len(done)
+
+    def _loop(self) -> None:
+        pause = _LOOK_EVERY_SECONDS
+        while not self._stopped.is_set():
+            try:
+                busy = self.run_once() == _BATCH
+                pause = 0.0 if busy else _LOOK_EVERY_SECONDS
+            except Exception as error:  # noqa: BLE001  (whatever it is: without the relay nothing moves)
+                telemetry.OUTBOX_ERRORS.inc()
+                pause = min(max(pause, _LOOK_EVERY_SECONDS) * 2, _LONGEST_PAUSE_SECONDS)
+                log.warning("the outbox waits %.1f s: %s", pause, error)
+            self._woken.wait(pause)
+            self._woken.clear()

@@ -1,0 +1,102 @@
+"""The ledger's database: SQLite embedded, PostgreSQL in production. One transaction a block, read or write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.orm import Session
+
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+_BUSY_SECONDS: Final = 30
+
+
+class Ledger:
+    """A database the ledger lives in. Safe to share between threads; not between forked processes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._engine = _engine(url, sqlite=self._sqlite)
+        self._writer = self._engine.execution_options(afterlive_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that sees one moment."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that is committed at the end of the block, and undone where the block raises."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest version. Safe to call from several processes, one after the other."""
+        if self._sqlite and (database := make_url(self.url).database):
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
+        with self._writer.begin() as connection:
+            command.upgrade(alembic_config(connection), "head")
+
+    def check(self) -> None:
+        """Raise sqlalchemy.exc.OperationalError where the database cannot be reached."""
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def is_current(self) -> bool:
+        """Whether the schema is the newest version."""
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        with self._engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+            return set(heads) == set(ScriptDirectory.from_config(alembic_config(connection)).get_heads())
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+@lru_cache(maxsize=8)
+def open_ledger(url: str) -> Ledger:
+    """The ledger at `url`, opened once a process."""
+    return Ledger(url)
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration for an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _engine(url: str, *, sqlite: bool) -> Engine:
+    if not sqlite:
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a committed fact survives the loss of power too
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock at once: one that read first and then cannot get it would have to start over.
+    write = connection.get_execution_options().get("afterlive_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

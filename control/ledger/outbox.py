@@ -1,0 +1,57 @@
+"""Messages decided on together with the facts they follow from; the relay puts them on the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, event, func, select
+from sqlalchemy.orm import Session
+
+from control.bus.names import CATALOGUE, TaskSpec
+from control.ledger.base import now
+from control.ledger.models import OutboxRow
+
+_ADDED = "outbox_rows_added"
+_listeners: list[Callable[[], None]] = []
+
+
+def on_commit(listener: Callable[[], None]) -> Callable[[], None]:
+    """Have `listener` called after each commit, of this process, that added rows; call the answer to end that."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+@event.listens_for(Session, "after_commit")
+def _committed(session: Session) -> None:
+    if session.info.pop(_ADDED, False):
+        for listener in list(_listeners):
+            listener()
+
+
+def add(session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seconds: float = 0) -> None:
+    """Have `spec` sent with `payload` (JSON) once this transaction is committed."""
+    if spec.name not in CATALOGUE:
+        raise ValueError(f"{spec.name} is not in the catalogue")
+    at = now()
+    session.info[_ADDED] = True
+    session.add(
+        OutboxRow(task=spec.name, payload=payload, created_at=at, available_at=at + timedelta(seconds=delay_seconds))
+    )
+
+
+def due(session: Session, limit: int) -> Sequence[OutboxRow]:
+    """The oldest rows whose time has come."""
+    rows = select(OutboxRow).where(OutboxRow.available_at <= now()).order_by(OutboxRow.id).limit(limit)
+    return session.scalars(rows).all()
+
+
+def sent(session: Session, ids: Sequence[int]) -> None:
+    """These rows are on the bus."""
+    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+
+
+def depth(session: Session) -> int:
+    """How many rows wait."""
+    return session.scalar(select(func.count()).select_from(OutboxRow)) or 0

@@ -1,0 +1,122 @@
+"""The parts of a replay and their legal transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from control.ledger import replays
+from control.ledger.base import now
+from control.ledger.models import Part
+
+
+def add(session: Session, replay_id: str, kind: str, number: int, total_frames: int = 0) -> Part:
+    """A pending part. Its name is its kind, with the number where there can be several."""
+    part = Part(
+        replay_id=replay_id,
+        name=name(kind, number),
+        kind=kind,
+        number=number,
+        state="pending",
+        total_frames=total_frames,
+    )
+    session.add(part)
+    return part
+
+
+def name(kind: str, number: int) -> str:
+    if kind == "chunk":
+        return f"chunk-{number:05d}"
+    return kind if number == 0 else f"{kind}-{number + 1}"
+
+
+def move(session: Session, replay_id: str, part: str, before: tuple[str, ...], after: str, **changes: Any) -> bool:
+    """Compare-and-set as in `replays.move`."""
+    where = (Part.replay_id == replay_id) & (Part.name == part) & Part.state.in_(before)
+    moved = session.execute(update(Part).where(where).values(state=after, **changes))
+    if moved.rowcount != 1:  # type: ignore[attr-defined]
+        return False
+    replays.touch(session, replay_id)
+    return True
+
+
+def mark_sent(session: Session, part: Part) -> bool:
+    at = now()
+    return move(
+        session, part.replay_id, part.name, ("pending", "sent"), "sent", sent_at=at, heartbeat_at=at, done_frames=0
+    )
+
+
+def mark_done(session: Session, replay_id: str, part: str, result: dict[str, Any]) -> bool:
+    changes = {"result": result, "done_at": now(), "done_frames": Part.total_frames, "fps": 0.0}
+    return move(session, replay_id, part, ("pending", "sent", "failed"), "done", **changes)
+
+
+def progress(
+    session: Session, replay_id: str, run: int, part: str, done_frames: int, total_frames: int, fps: float
+) -> None:
+    """Progress of a part that runs: never counts backwards, means nothing once it is done."""
+    row = session.get(Part, (replay_id, part))
+    if row is None or row.state != "sent" or replays.get(session, replay_id).run != run:
+        return
+    share = round(row.total_frames * min(done_frames / max(total_frames, 1), 1.0))
+    where = (Part.replay_id == replay_id) & (Part.name == part) & (Part.state == "sent")
+    values = {"done_frames": max(share, row.done_frames), "fps": fps, "heartbeat_at": now()}
+    session.execute(update(Part).where(where).values(values))
+    replays.touch(session, replay_id)
+
+
+def stop_all(session: Session, replay_id: str, state: str) -> None:
+    """Parts that are not done leave the bus: they become `state`."""
+    where = (Part.replay_id == replay_id) & Part.state.in_(("pending", "sent"))
+    session.execute(update(Part).where(where).values(state=state, fps=0.0))
+
+
+def renew(session: Session, replay_id: str, *, everything: bool) -> None:
+    """Parts that are not done (with `everything`, those that are too) are pending again."""
+    where = Part.replay_id == replay_id
+    if not everything:
+        where &= Part.state != "done"
+    session.execute(update(Part).where(where).values(state="pending", done_frames=0, fps=0.0, heartbeat_at=None))
+
+
+def of_replay(session: Session, replay_id: str, *, kind: str | None = None, state: str | None = None) -> Sequence[Part]:
+    """Its parts by kind and number."""
+    query = select(Part).where(Part.replay_id == replay_id).order_by(Part.kind, Part.number)
+    if kind:
+        query = query.where(Part.kind == kind)
+    if state:
+        query = query.where(Part.state == state)
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def count(session: Session, replay_id: str, *states: str, kind: str | None = None) -> int:
+    """How many parts are in one of `states`."""
+    query = select(func.count()).select_from(Part).where(Part.replay_id == replay_id, Part.state.in_(states))
+    if kind:
+        query = query.where(Part.kind == kind)
+    return session.scalar(query) or 0
+
+
+def next_pending(session: Session, replay_id: str, kind: str, limit: int) -> Sequence[Part]:
+    query = select(Part).where(Part.replay_id == replay_id, Part.kind == kind, Part.state == "pending")
+    return session.scalars(query.order_by(Part.number).limit(limit)).all()
+
+
+def done_in_a_row(session: Session, replay_id: str) -> int:
+    """How many chunks are done from the first on without a gap."""
+    first_open = select(func.min(Part.number)).where(
+        Part.replay_id == replay_id, Part.kind == "chunk", Part.state != "done"
+    )
+    open_number = session.scalar(first_open)
+    return open_number if open_number is not None else count(session, replay_id, "done", kind="chunk")
+
+
+def silent_since(session: Session, replay_id: str, moment: datetime) -> Sequence[Part]:
+    """Parts on the bus that nothing was heard of since `moment`."""
+    query = select(Part).where(Part.replay_id == replay_id, Part.state == "sent", Part.heartbeat_at < moment)
+    return session.scalars(query).all()

@@ -1,0 +1,77 @@
+"""Replays and their legal transitions. Each is a compare-and-set: of two that try, one succeeds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from control.errors import NotFound
+from control.ledger import events
+from control.ledger.base import now
+from control.ledger.models import Replay
+
+ACTIVE: Final = ("waiting", "probing", "transcoding")
+FINAL: Final = ("completed", "failed", "cancelled")
+_PUBLISHING_LEASE: Final = timedelta(seconds=60)
+
+
+def get(session: Session, replay_id: str) -> Replay:
+    """Raises NotFound."""
+    found = session.get(Replay, replay_id, populate_existing=True)
+    if found is None:
+        raise NotFound(noun="replay", key=replay_id)
+    return found
+
+
+def move(session: Session, replay: Replay, before: tuple[str, ...], after: str, **changes: Any) -> bool:
+    """From one of the states `before` to `after`, with other columns changed along; False where it was elsewhere.
+
+    Also records the event `replay.{after}` for the final states.
+    """
+    at = now()
+    changes |= {"state": after, "updated_at": at, "version": Replay.version + 1}
+    if after in FINAL:
+        changes["finished_at"] = at
+    where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(before)
+    moved = bool(session.execute(update(Replay).where(where).values(changes)).rowcount == 1)  # type: ignore[attr-defined]
+    if moved:
+        session.refresh(replay)
+        if after in FINAL:
+            events.record(session, replay.stream_id, f"replay.{after}", **_told(replay))
+    return moved
+
+
+def _told(replay: Replay) -> dict[str, Any]:
+    told: dict[str, Any] = {"replay_id": replay.id, "prefix": replay.prefix}
+    if replay.problem_code:
+        told["problem"] = {"code": replay.problem_code, "detail": replay.problem_detail}
+    return told
+
+
+def touch(session: Session, replay_id: str, **changes: Any) -> None:
+    """Something of the replay changed that is no transition."""
+    session.execute(
+        update(Replay)
+        .where(Replay.id == replay_id)
+        .values(changes | {"version": Replay.version + 1, "updated_at": now()})
+    )
+
+
+def unfinished(session: Session) -> list[str]:
+    """Ids of the replays somebody still has to work on, oldest first."""
+    return list(session.scalars(select(Replay.id).where(Replay.state.in_(ACTIVE)).order_by(Replay.created_at)))
+
+
+def claim_publishing(session: Session, replay: Replay) -> bool:
+    """Become the only one who writes this replay's playlists, until `release_publishing` or a minute has passed."""
+    free = or_(Replay.publishing_since.is_(None), Replay.publishing_since < now() - _PUBLISHING_LEASE)
+    where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(ACTIVE) & free
+    claimed = session.execute(update(Replay).where(where).values(publishing_since=now()))
+    return bool(claimed.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def release_publishing(session: Session, replay_id: str) -> None:
+    session.execute(update(Replay).where(Replay.id == replay_id).values(publishing_since=None))

@@ -1,0 +1,37 @@
+"""Metrics of the bus and of transcoding (prometheus-client)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 1800)
+_RUN_BUCKETS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+QUEUE_LATENCY = Histogram(
+    "afterlive_queue_latency_seconds",
+    "From publishing (or the time it was due) to the start of the task",
+    ["queue", "task"],
+    buckets=_LATENCY_BUCKETS,
+)
+RUN_TIME = Histogram("afterlive_task_seconds", "Run time of a task", ["task", "outcome"], buckets=_RUN_BUCKETS)
+RETRIES = Counter("afterlive_task_retries_total", "Tasks that will be tried again", ["task", "code"])
+FAILURES = Counter("afterlive_task_failures_total", "Tasks that failed finally", ["task", "code"])
+IN_FLIGHT = Gauge("afterlive_tasks_in_flight", "Tasks running now", ["task"])
+OUTBOX_SENT = Counter("afterlive_outbox_sent_total", "Messages the relay put on the bus")
+OUTBOX_ERRORS = Counter("afterlive_outbox_errors_total", "Times the relay could not reach the ledger or the broker")
+TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
+TRANSCODE_FPS = Histogram(
+    "afterlive_transcode_fps",
+    "Frames of the recording a chunk was transcoded at per second",
+    ["encoder"],
+    buckets=(1, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 480, 960),
+)
+REPLAYS = Counter("afterlive_replays_total", "Replays by how they ended", ["state"])
+REPLAY_SECONDS = Histogram(
+    "afterlive_replay_seconds",
+    "From a stream's end to the mark",
+    ["mark"],
+    buckets=(1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600),
+)

@@ -1,0 +1,184 @@
+"""Publishing a replay is writing playlists over finished segments: while it grows, and once more when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from control.bus.messages import AudioResult, ChunkResult, Plan, ThumbnailResult, Track
+from control.ledger import events, parts, replays
+from control.ledger.base import now
+from control.ledger.engine import Ledger
+from control.ledger.models import Part, Replay
+from control.storage import ObjectStore
+from control.telemetry import REPLAY_SECONDS, REPLAYS
+from pipelines.jobs import facts_of
+from pipelines.playlists import (
+    IFRAME_PLAYLIST,
+    MASTER_PLAYLIST,
+    MEDIA_PLAYLIST,
+    average_bit_rate,
+    cut_audio,
+    finished_prefix,
+    iframe_playlist,
+    master_playlist,
+    media_playlist,
+    peak_bit_rate,
+    target_duration,
+    track_seconds,
+)
+
+SUMMARY: Final = "replay.json"
+# Each time the playlists are written whole; growing steps keep the sum in proportion to the replay's length.
+_GROWTH: Final = 1.15
+
+
+def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> bool:
+    """Write what is worth writing; False where somebody else is at it, and it should be asked for again."""
+    with ledger.write() as session:
+        replay = replays.get(session, replay_id)
+        if replay.run != run or replay.state != "transcoding":
+            return True
+        in_a_row = parts.done_in_a_row(session, replay_id)
+        whole = parts.count(session, replay_id, "pending", "sent") == 0
+        sounding = parts.count(session, replay_id, "pending", "sent", kind="audio") == 0
+        grown = in_a_row >= max(1, int(replay.published_chunks * _GROWTH) + 1)
+        if not (whole or (sounding and grown)):
+            return True
+        if not replays.claim_publishing(session, replay):
+            return False
+        done = [part for part in parts.of_replay(session, replay_id, state="done") if part.kind != "recording"]
+    try:
+        written = _write(store, replay, done, complete=whole)
+    except BaseException:
+        with ledger.write() as session:
+            replays.release_publishing(session, replay_id)
+        raise
+    with ledger.write() as session:
+        replay = replays.get(session, replay_id)
+        replays.release_publishing(session, replay_id)
+        if replay.run != run or replay.state != "transcoding":
+            # Cancelled or failed meanwhile; its own clean-up may have passed before the playlists came.
+            withdraw(store, replay.prefix)
+            return True
+        if replay.playable_at is None:
+            replays.touch(session, replay_id, playable_at=now())
+            facts = {"replay_id": replay_id, "prefix": replay.prefix, "seconds": written}
+            events.record(session, replay.stream_id, "replay.playable", **facts)
+            _measure(replay, "playable")
+        replays.touch(session, replay_id, published_chunks=in_a_row)
+        if whole and replays.move(session, replay, ("transcoding",), "completed"):
+            REPLAYS.labels("completed").inc()
+            _measure(replay, "completed")
+    if whole:
+        store.delete_prefix(f"{replay.prefix}.work/")
+    return True
+
+
+def withdraw(store: ObjectStore, prefix: str) -> None:
+    """Make a replay invisible: without its master playlist nothing leads to the rest."""
+    store.delete(prefix + MASTER_PLAYLIST)
+
+
+def _measure(replay: Replay, mark: str) -> None:
+    REPLAY_SECONDS.labels(mark).observe((now() - replay.created_at).total_seconds())
+
+
+def _write(store: ObjectStore, replay: Replay, done: Sequence[Part], *, complete: bool) -> float:
+    """Media playlists first, the master last: what it leads to is there. Seconds of replay that can be played."""
+    _, plan = facts_of(replay)
+    chunks = {part.number: ChunkResult.model_validate(part.result) for part in done if part.kind == "chunk"}
+    sounds = [AudioResult.model_validate(part.result) for part in done if part.kind == "audio"]
+    video = finished_prefix(plan, chunks)
+    seconds = min((track_seconds(track) for track in video.values()), default=Fraction(0))
+    audio = {sound.track.name: sound.track if complete else cut_audio(sound.track, seconds) for sound in sounds}
+    target = target_duration([*video.values(), *audio.values()])
+    for track in (*video.values(), *audio.values()):
+        text = media_playlist(track, complete=complete, target_seconds=target)
+        store.put_bytes(f"{replay.prefix}{track.name}/{MEDIA_PLAYLIST}", text.encode())
+    for track in video.values():
+        text = iframe_playlist(track, complete=complete)
+        store.put_bytes(f"{replay.prefix}{track.name}/{IFRAME_PLAYLIST}", text.encode())
+    if complete:
+        summary = summarise(replay, plan, video, chunks, sounds, done)
+        store.put_bytes(replay.prefix + SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False).encode())
+    store.put_bytes(replay.prefix + MASTER_PLAYLIST, master_playlist(plan, video, audio).encode())
+    return float(seconds)
+
+
+def summarise(
+    replay: Replay,
+    plan: Plan,
+    video: dict[str, Track],
+    chunks: dict[int, ChunkResult],
+    sounds: Sequence[AudioResult],
+    done: Sequence[Part],
+) -> dict[str, Any]:
+    """`replay.json`: source facts, plan, and what came of it, measured."""
+    pictures = next((ThumbnailResult.model_validate(part.result) for part in done if part.kind == "pictures"), None)
+    busy = sum(chunk.seconds for chunk in chunks.values())
+    info = dict(replay.info or {})
+    info["video"] = {key: value for key, value in info.get("video", {}).items() if key != "keyframes"}
+    return {
+        "version": 1,
+        "replay_id": replay.id,
+        "stream_id": replay.stream_id,
+        "source": info,
+        "plan": replay.plan,
+        "notes": replay.notes or [],
+        "rungs": [_rung_summary(video[rung.name], rung.encoder) for rung in plan.rungs],
+        "audio": [
+            {
+                "name": sound.track.name,
+                "mode": sound.mode,
+                "codecs": sound.track.codecs,
+                "average_bps": round(average_bit_rate(sound.track)),
+                "seconds": float(track_seconds(sound.track)),
+                "loudness_lufs": sound.loudness_lufs,
+            }
+            for sound in sounds
+        ],
+        "pictures": pictures.model_dump(mode="json") if pictures else None,
+        "timings": {
+            "created_at": replay.created_at.isoformat(),
+            "started_at": replay.started_at.isoformat() if replay.started_at else None,
+            "planned_at": replay.planned_at.isoformat() if replay.planned_at else None,
+            "playable_at": replay.playable_at.isoformat() if replay.playable_at else None,
+            "transcoding_seconds": round(busy, 3),
+            "audio_seconds": round(sum(sound.seconds for sound in sounds), 3),
+            "pictures_seconds": pictures.seconds if pictures else None,
+            "chunks_reused": sum(chunk.reused for chunk in chunks.values()),
+        },
+        "checks": _checks(plan, video, sounds, chunks),
+    }
+
+
+def _rung_summary(track: Track, encoder: str) -> dict[str, Any]:
+    return {
+        "name": track.name,
+        "encoder": encoder,
+        "codecs": track.codecs,
+        "frames": track.frames,
+        "segments": len(track.segments),
+        "average_bps": round(average_bit_rate(track)),
+        "peak_bps": round(peak_bit_rate(track)),
+        "bytes": sum(segment.size_bytes for segment in track.segments),
+        "init_sha256": track.init_sha256,
+        "seconds": float(track_seconds(track)),
+    }
+
+
+def _checks(
+    plan: Plan, video: dict[str, Track], sounds: Sequence[AudioResult], chunks: dict[int, ChunkResult]
+) -> dict[str, bool]:
+    """What must hold of the whole; every segment was checked by itself before it was stored."""
+    inits = {(track.name, track.init_sha256) for chunk in chunks.values() for track in chunk.tracks}
+    frame = 1 / min(rung.frame_rate for rung in plan.rungs)
+    longest = max(track_seconds(track) for track in video.values())
+    return {
+        "frames_as_planned": all(video[rung.name].frames == -(-plan.frames // rung.frame_step) for rung in plan.rungs),
+        "one_init_per_rung": len(inits) == len(plan.rungs),
+        "audio_as_long_as_video": all(abs(track_seconds(sound.track) - longest) <= frame for sound in sounds),
+    }

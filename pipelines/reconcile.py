@@ -1,0 +1,50 @@
+"""The ledger is the truth: what it says is unfinished, and nobody seems to work on, is sent again."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from control.bus import names
+from control.ledger import outbox, parts, replays
+from control.ledger.base import now
+from control.ledger.engine import Ledger
+from control.settings import MediaSettings
+from pipelines import replay as flow
+from pipelines.jobs import job_of
+
+log = logging.getLogger("afterlive.reconcile")
+# A running part reports every second or so; a queued one does not, so queues are given time.
+_SILENT: Final = timedelta(minutes=15)
+_STUCK: Final = timedelta(minutes=2)
+
+
+def reconcile(ledger: Ledger, settings: MediaSettings, *, bus_is_empty: bool = False) -> int:
+    """Send again what is lost; how many parts. `bus_is_empty`: an in-process broker has just started, and nothing
+    the ledger believes to be on the bus is there."""
+    with ledger.read() as session:
+        unfinished = replays.unfinished(session)
+    return sum(_reconcile(ledger, replay_id, settings, bus_is_empty) for replay_id in unfinished)
+
+
+def _reconcile(ledger: Ledger, replay_id: str, settings: MediaSettings, bus_is_empty: bool) -> int:
+    with ledger.write() as session:
+        replay = replays.get(session, replay_id)
+        if bus_is_empty:
+            replays.release_publishing(session, replay_id)
+        if replay.state == "waiting":
+            # Its outbox row may be gone, sent to a bus that lost it.
+            if bus_is_empty or replay.updated_at < now() - _STUCK:
+                flow.start(session, replay_id, replay.run, settings)
+            return 0
+        lost = parts.silent_since(session, replay_id, now() if bus_is_empty else now() - _SILENT)
+        for part in lost:
+            if parts.mark_sent(session, part):
+                outbox.add(session, *job_of(replay, part))
+        flow.send_next(session, replay, settings)
+        if replay.state == "transcoding":
+            outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": replay.run})
+        if lost:
+            log.info("replay=%s parts_sent_again=%d", replay_id, len(lost))
+        return len(lost)

@@ -1,0 +1,140 @@
+"""Stream ended → recording examined → chunks, audio and pictures → playlists. What happens after what, for replays.
+
+Each function is one step in one transaction: what it decides and the messages that follow from it are committed
+together. Any step may come twice, or late; the ledger's compare-and-set decides whether it still counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from control import telemetry
+from control.bus import names
+from control.bus.messages import ChunkResult, MediaInfo, Problem
+from control.errors import OutputRejected
+from control.ledger import events, outbox, parts, replays
+from control.ledger.base import now
+from control.ledger.models import Part, Replay
+from control.settings import MediaSettings
+from pipelines.jobs import job_of
+from pipelines.plan import make_plan
+
+log = logging.getLogger("afterlive.pipelines")
+
+
+def start(session: Session, replay_id: str, run: int, settings: MediaSettings) -> None:
+    """A replay waits: have its recording examined, or, where that was done in an earlier run, go on from there."""
+    replay = replays.get(session, replay_id)
+    if replay.run != run or replay.state != "waiting":
+        return
+    known = {part.name: part for part in parts.of_replay(session, replay_id, kind="recording")}
+    recording = known.get("recording") or parts.add(session, replay_id, "recording", 0)
+    session.flush()
+    if recording.state == "done" and replay.plan:
+        replays.move(session, replay, ("waiting",), "transcoding")
+        send_next(session, replay, settings)
+        outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
+        return
+    replays.move(session, replay, ("waiting",), "probing", started_at=now())
+    _send(session, replay, recording)
+
+
+def part_done(
+    session: Session, replay_id: str, run: int, name: str, result: dict[str, Any], settings: MediaSettings
+) -> None:
+    """A worker's answer. An answer that came before, or of a run that is over, changes nothing."""
+    replay = replays.get(session, replay_id)
+    if replay.run != run or replay.state not in replays.ACTIVE:
+        return
+    if name == "recording":
+        if parts.mark_done(session, replay_id, name, result):
+            _plan(session, replay, MediaInfo.model_validate(result), settings)
+        return
+    if name.startswith("chunk-") and (problem := _other_init(session, replay, result)):
+        part_failed(session, replay_id, run, name, problem)
+        return
+    if parts.mark_done(session, replay_id, name, result):
+        _measure(name, result)
+        send_next(session, replay, settings)
+        outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
+
+
+def part_failed(session: Session, replay_id: str, run: int, name: str, problem: Problem) -> None:
+    """A part failed finally. Without pictures a replay is still a replay; without a chunk or its sound it is not."""
+    replay = replays.get(session, replay_id)
+    if replay.run != run or replay.state not in replays.ACTIVE:
+        return
+    if name == "pictures":
+        if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
+            note = {"code": "pictures-failed", "detail": f"no thumbnails, no storyboard: {problem.detail}"}
+            replays.touch(session, replay_id, notes=[*(replay.notes or []), note])
+            outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
+        return
+    parts.move(session, replay_id, name, ("pending", "sent"), "failed")
+    changes = {"problem_code": problem.code, "problem_detail": problem.detail}
+    if replays.move(session, replay, replays.ACTIVE, "failed", **changes):
+        parts.stop_all(session, replay_id, "cancelled")
+        telemetry.REPLAYS.labels("failed").inc()
+        facts = {"replay_id": replay_id, "run": run, "prefix": replay.prefix}
+        outbox.add(session, names.HANDLE_FACT, {"fact": "replay.failed", "facts": facts})
+
+
+def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None:
+    """Fill the replay's window: sound and pictures first, then chunks in order, so many on the bus at a time."""
+    for kind in ("audio", "pictures"):
+        for part in parts.next_pending(session, replay.id, kind, limit=100):
+            _send(session, replay, part)
+    room = settings.chunks_in_flight - parts.count(session, replay.id, "sent", kind="chunk")
+    for part in parts.next_pending(session, replay.id, "chunk", limit=max(room, 0)):
+        _send(session, replay, part)
+
+
+def _plan(session: Session, replay: Replay, info: MediaInfo, settings: MediaSettings) -> None:
+    plan = make_plan(info, settings)
+    for kind, count in (("audio", len(plan.audio)), ("pictures", 1)):
+        for number in range(count):
+            parts.add(session, replay.id, kind, number)
+    for chunk in plan.chunks:
+        parts.add(session, replay.id, "chunk", chunk.index, total_frames=chunk.frames)
+    changes = {
+        "info": info.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+        "notes": [note.model_dump() for note in info.notes],
+        "frames_total": plan.frames,
+        "planned_at": now(),
+    }
+    if not replays.move(session, replay, ("probing",), "transcoding", **changes):
+        return
+    facts = {"frames": plan.frames, "chunks": len(plan.chunks), "rungs": [rung.name for rung in plan.rungs]}
+    events.record(session, replay.stream_id, "replay.planned", replay_id=replay.id, **facts)
+    session.flush()
+    send_next(session, replay, settings)
+
+
+def _send(session: Session, replay: Replay, part: Part) -> None:
+    spec, payload = job_of(replay, part)
+    if parts.mark_sent(session, part):
+        outbox.add(session, spec, payload)
+
+
+def _other_init(session: Session, replay: Replay, result: dict[str, Any]) -> Problem | None:
+    """All chunks of a rung share one init segment; the first that is done says which."""
+    made = {track.name: track.init_sha256 for track in ChunkResult.model_validate(result).tracks}
+    if replay.inits is None:
+        replays.touch(session, replay.id, inits=made)
+        return None
+    if replay.inits == made:
+        return None
+    other = ", ".join(name for name in made if replay.inits.get(name) != made[name])
+    error = OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
+    return Problem(code=error.code, detail=error.detail)
+
+
+def _measure(name: str, result: dict[str, Any]) -> None:
+    if name.startswith("chunk-") and not result["reused"] and result["seconds"] > 0:
+        frames = max(track["frames"] for track in result["tracks"])
+        telemetry.TRANSCODED_FRAMES.labels(result["encoder"]).inc(frames)
+        telemetry.TRANSCODE_FPS.labels(result["encoder"]).observe(frames / result["seconds"])

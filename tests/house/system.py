@@ -1,0 +1,65 @@
+"""`python -m tests.house.system NEED…`: what tests need of the operating system, installed where that is possible.
+
+As root, with apt-get: it is installed. Otherwise one line says what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Need:
+    """A program that comes with the operating system, under any of several names."""
+
+    programs: tuple[str, ...]
+    package: str
+    """Of Debian."""
+
+
+NEEDS = {
+    "chromium": Need(("chromium", "chromium-browser", "google-chrome"), "chromium"),
+}
+
+
+def find(need: Need) -> str | None:
+    """Path of the first of its programs that is here."""
+    return next((path for name in need.programs if (path := shutil.which(name))), None)
+
+
+def install(packages: list[str]) -> str | None:
+    """Install Debian packages; None, or why that was not possible."""
+    if shutil.which("apt-get") is None:
+        return "this machine has no apt-get"
+    if os.geteuid() != 0:
+        return "only root may install"
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
+        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"apt-get {command[0]} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+    return None
+
+
+def main(names: list[str]) -> int:
+    """Exit status: 0 where every need is met now."""
+    missing = [NEEDS[name] for name in names if find(NEEDS[name]) is None]
+    if not missing:
+        return 0
+    packages = [need.package for need in missing]
+    print(f"installing {', '.join(packages)}", flush=True)
+    problem = install(packages) or next(
+        (f"{need.package} is still not here" for need in missing if not find(need)), None
+    )
+    if problem:
+        print(f"error: the tests need {', '.join(packages)}, and {problem}; install it and run again", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
