@@ -24,12 +24,13 @@ class Cancellations:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, int] = OrderedDict()
         self._events: dict[tuple[str, int], threading.Event] = {}
+        self._halted = False
 
     def watch(self, replay_id: str, run: int) -> threading.Event:
         """The event that is set when this run is cancelled; set already where it was."""
         with self._lock:
             event = self._events.setdefault((replay_id, run), threading.Event())
-            if self._runs.get(replay_id, 0) >= run:
+            if self._halted or self._runs.get(replay_id, 0) >= run:
                 event.set()
             if len(self._events) > _REMEMBERED:
                 self._events.pop(next(iter(self._events)))
@@ -45,6 +46,14 @@ class Cancellations:
             for (key, number), event in self._events.items():
                 if key == replay_id and number <= run:
                     event.set()
+
+    def halt(self, halted: bool = True) -> None:
+        """This process ends: nothing goes on in it, nothing starts; the replays themselves are not cancelled."""
+        with self._lock:
+            self._halted = halted
+            for event in self._events.values() if halted else ():
+                event.set()
+            self._events.clear()
 
 
 cancellations = Cancellations()

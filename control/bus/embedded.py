@@ -21,6 +21,7 @@ from kombu.transport.memory import Channel, Transport
 from control import settings as process_settings
 from control.bus import names
 from control.bus.app import MEDIA, PIPELINES, make_app
+from control.bus.cancel import cancellations
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
 from control.ledger.engine import open_ledger
@@ -53,6 +54,7 @@ class Embedded:
     def start(self) -> None:
         """Returns once the workers consume."""
         self.ledger.upgrade()
+        cancellations.halt(False)
         _forget_messages()
         # Callbacks made in worker threads would otherwise go to Celery's own default application.
         self.app.set_default()
@@ -65,7 +67,8 @@ class Embedded:
 
     def stop(self) -> None:
         """Ends the workers; what runs is cut off, and goes on at the next start."""
-        self._beat.stop(wait=True)
+        cancellations.halt()
+        self._beat.stop()
         self.relay.stop()
         for worker, _ in self._workers:
             worker.stop()

@@ -1,0 +1,51 @@
+"""The API and the embedded workers in one process, until somebody says stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from control.api.app import create_app
+from control.bus.embedded import Embedded
+from control.settings import Settings
+from control.storage import open_store
+
+_GRACE_SECONDS = 3
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server; event streams, which would never end by themselves, end first."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_SECONDS
+            )
+        )
+        self._closing: threading.Event = app.state.services.closing
+
+    async def shutdown(self, *args: object, **kwargs: object) -> None:
+        self._closing.set()
+        await super().shutdown(*args, **kwargs)  # type: ignore[arg-type]  # whatever this version of uvicorn passes
+
+
+@contextmanager
+def embedded_api(settings: Settings) -> Iterator[tuple[Embedded, FastAPI]]:
+    """Workers that run, and an application that waits to be served."""
+    with Embedded(settings) as workers:
+        app = create_app(settings, workers.ledger, open_store(settings.storage), wake=workers.relay.wake)
+        yield workers, app
+
+
+def quiet_logs(level: int) -> None:
+    """One line an event on stderr; the libraries' own chatter only from warnings on."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("celery", "kombu", "alembic", "uvicorn", "multipart", "botocore", "s3transfer", "urllib3", "httpx"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # It warns that the in-process broker has no host name.
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)
