@@ -14,7 +14,9 @@ import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pydantic_settings import BaseSettings
 
+from control.settings import Settings
 from tests.house import hygiene, lock
 from tests.services import tool
 
@@ -158,7 +160,10 @@ for name in sys.argv[2].split(","):
 @pytest.mark.parametrize(
     ("absent", "modules"),
     [
-        ("sqlalchemy,alembic,fastapi,starlette,uvicorn,jinja2", "media_worker,control.bus.app,control.cli.doctor"),
+        (
+            "sqlalchemy,alembic,fastapi,starlette,uvicorn,jinja2",
+            "media_worker,control.bus.app,control.checks,control.cli",
+        ),
         ("av,numpy,PIL,ffmpeg,imageio_ffmpeg,m3u8", "control,pipelines,notify_worker"),
         ("av,numpy,PIL,fastapi,starlette,uvicorn", "notify_worker,control.ledger.engine,control.bus.relay"),
         ("boto3,botocore,fastapi", "control.storage,control.recordings"),
@@ -316,3 +321,28 @@ def test_make_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "no Python 3.11 or later was found" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_file_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = dict(
+        line.removeprefix("#").split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line.startswith("#AFTERLIVE_")
+    )
+    groups = [field.annotation for field in Settings.model_fields.values()]
+    fields = {
+        f"{group.model_config['env_prefix']}{name}".upper(): (group, name)
+        for group in groups
+        if isinstance(group, type) and issubclass(group, BaseSettings)
+        for name in group.model_fields
+    }
+    assert set(shown) == set(fields)
+    monkeypatch.chdir(tmp_path)
+    defaults = {setting: getattr(group(), name) for setting, (group, name) in fields.items()}
+    for setting, text in shown.items():
+        if text and "…" not in text:
+            monkeypatch.setenv(setting, text)
+    assert {setting: getattr(group(), name) for setting, (group, name) in fields.items()} == defaults

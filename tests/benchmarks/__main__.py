@@ -1,0 +1,76 @@
+"""`make bench`: our whole job beside one plain ffmpeg command, on the same source and encoder settings, in one run.
+
+Prints ratios; seconds depend on the machine. `BENCH_ARGS=--quick` leaves the long runs out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from control.bus.work import Work
+from control.settings import current
+from media_worker.probe import probe
+from pipelines.plan import make_plan
+from tests.benchmarks import ours, peer, pictures
+from tests.benchmarks.sources import make_recording
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the comparison on one minute")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
+    with tempfile.TemporaryDirectory(prefix="afterlive-bench-") as folder:
+        work = Path(folder)
+        compare(work, seconds=60)
+        if options.quick:
+            return
+        compare(work, seconds=180)
+        grow(work)
+        planning(work)
+    pictures.main()
+
+
+def compare(work: Path, seconds: int) -> None:
+    """The whole job (probe to published, sound, thumbnails, storyboard, checks) against the peer's ladder alone."""
+    source = make_recording(work / f"compare-{seconds}.mp4", "1280x720", seconds)
+    settings = current().media
+    plan = make_plan(probe(str(source), f"file:{source}", settings, Work("bench", 600)).info, settings)
+    theirs = peer.best_single_command(source, plan, work / "peer")
+    mine = ours.replay(source, work / "ours")
+    rungs = ", ".join(rung.name for rung in plan.rungs)
+    print(f"{seconds} s of 720p30 → {rungs}, {plan.preset}")
+    print(f"  best single ffmpeg command   {theirs:7.1f} s")
+    print(f"  afterlive replay             {mine.seconds:7.1f} s   ratio {mine.seconds / theirs:.3f}  (bar: 1.00)")
+    print(f"  peak memory of our process   {mine.peak_bytes / 2**20:7.0f} MiB               (bar: 300)")
+
+
+def grow(work: Path) -> None:
+    """Cost and memory over length: 1, 5 and 20 minutes of a small picture."""
+    print("cost over length, 640×360")
+    for minutes in (1, 5, 20):
+        source = make_recording(work / f"grow-{minutes}.mp4", "640x360", minutes * 60, kbps=1200)
+        mine = ours.replay(source, work / "grown")
+        share = mine.seconds / minutes
+        print(f"  {minutes:3} min {mine.seconds:7.1f} s   {share:5.1f} s a minute   {mine.peak_bytes / 2**20:4.0f} MiB")
+
+
+def planning(work: Path) -> None:
+    """From a two-hour recording to its plan."""
+    source = make_recording(work / "two-hours.mp4", "1280x720", 7200)
+    settings = current().media
+    for name in ("first", "again, from the page cache"):
+        started = time.perf_counter()
+        plan = make_plan(probe(str(source), f"file:{source}", settings, Work("bench", 600)).info, settings)
+        seconds = time.perf_counter() - started
+        size = source.stat().st_size / 1e9
+        print(f"planning 2 h ({size:.1f} GB, {name}): {seconds:.2f} s, {len(plan.chunks)} chunks  (bar: 5)")
+    source.unlink()
+
+
+if __name__ == "__main__":
+    main()

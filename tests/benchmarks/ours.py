@@ -1,0 +1,45 @@
+"""Our side: the real command, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of `afterlive replay`."""
+
+    seconds: float
+    """Wall time, from the shell's point of view: Python's start-up, probing and publishing included."""
+    peak_bytes: int
+    """Largest resident memory of our own process; ffmpeg's is its own."""
+    summary: dict[str, object]
+
+
+def replay(source: Path, out: Path) -> Measured:
+    """Make the replay of `source`."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("afterlive")), "replay", str(source), "--out", str(out), "--json"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        watched = psutil.Process(process.pid)
+        peak = 0
+        while process.poll() is None:
+            try:
+                peak = max(peak, watched.memory_info().rss)
+            except psutil.Error:
+                break
+            time.sleep(0.05)
+        output, _ = process.communicate()
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"afterlive replay ended with {process.returncode}")
+    return Measured(seconds, peak, json.loads(output))
