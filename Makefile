@@ -29,9 +29,9 @@ setup: $(STAMP) ## Make .venv from the lock; .venv/bin/afterlive works afterward
 
 # Any Python from 3.11 on will do; a shim that starts nothing is passed over.
 $(STAMP): $(INPUTS)
-	@for python in $(if $(PYTHON),"$(PYTHON)") python3.13 python3.12 python3.11 python3 python; do \
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	        "$$python" tests/house/environment.py && touch $(STAMP) && exit 0 || exit 1; \
+	        "$$python" -m tests.house.environment && touch $(STAMP) && exit 0 || exit 1; \
 	    fi; \
 	done; \
 	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from control.bus.task import task
-
 from control.bus import names
 from control.bus.messages import (
     AudioJob,
@@ -15,6 +13,7 @@ from control.bus.messages import (
     ThumbnailJob,
     ThumbnailResult,
 )
+from control.bus.task import task
 from control.bus.work import Work
 from control.settings import current
 from control.storage import open_store

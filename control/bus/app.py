@@ -50,5 +50,5 @@ def make_app(settings: BusSettings, modules: Sequence[str] = (), schedule: dict[
     )
     # Celery tells of each task in its own words; the base task's line says it all.
     for name in ("celery.app.trace", "celery.worker.strategy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     return app

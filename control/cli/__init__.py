@@ -1,36 +1,53 @@
-"""The `afterlive` command. Tiers that are installed add commands of their own (entry points `afterlive.commands`)."""
+"""The `afterlive` command. Commands are loaded when they are called: a node has only its own tier's packages, and a
+tier that is installed adds commands of its own (entry points `afterlive.commands`)."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import entry_points, version
+from typing import Final
 
 import click
 
-from control.cli.demo import demo
-from control.cli.doctor import doctor
-from control.cli.replay import replay
-from control.cli.up import up
 from control.errors import AfterliveError, Cancelled
+
+_OWN: Final = {
+    "demo": "control.cli.demo",
+    "doctor": "control.cli.doctor",
+    "replay": "control.cli.replay",
+    "up": "control.cli.up",
+}
 
 
 class _Commands(click.Group):
-    """A group that also knows the commands of installed tiers, loaded only when they are called."""
+    """A group that loads a command when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_extras()})
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (the interface's)
+        return sorted({*_OWN, *entry_points(group="afterlive.commands").names})
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if found := super().get_command(ctx, cmd_name):
-            return found
-        if cmd_name not in _extras():
-            return None
-        loaded = _extras()[cmd_name].load()
-        return loaded if isinstance(loaded, click.Command) else None
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        try:
+            if cmd_name in _OWN:
+                found = getattr(importlib.import_module(_OWN[cmd_name]), cmd_name)
+            else:
+                points = entry_points(group="afterlive.commands", name=cmd_name)
+                found = next((point.load() for point in points), None)
+        except ModuleNotFoundError as error:
+            return _unavailable(cmd_name, error)
+        return found if isinstance(found, click.Command) else None
 
 
-def _extras() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="afterlive.commands")}
+def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
+    """Stands for a command whose packages this node does not have."""
+    reason = f"Not on this node: it needs the package {error.name} (pip install 'afterlive[all]')."
+
+    @click.command(name, help=reason, context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def command(arguments: tuple[str, ...]) -> None:  # noqa: ARG001  (whatever the real one takes)
+        raise click.ClickException(reason)
+
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,10 +57,6 @@ def cli() -> None:
 
     Settings come from the environment (AFTERLIVE_…) and from `.env`; see `.env.example`.
     """
-
-
-for command in (up, replay, demo, doctor):
-    cli.add_command(command)
 
 
 def main() -> None:

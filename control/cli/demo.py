@@ -141,9 +141,12 @@ def _check(master: str) -> None:
     if not report.ok:
         raise DemoFailed(reason="the replay breaks rules of HLS, see above")
     video = [rendition for rendition in report.renditions if rendition.kind == "video"]
-    frames = sum(rendition.frames for rendition in video)
-    length = clock(max(rendition.seconds for rendition in video))
-    _say("fetched back and checked", f"{len(report.rules)} rules, {len(video)} rungs, {frames} frames, {length}")
+    frames = sum(rendition.decoded_frames or 0 for rendition in video)
+    length = clock(max(rendition.duration_seconds for rendition in video))
+    _say(
+        "fetched back and checked",
+        f"{len(report.rules)} rules, {len(video)} rungs, {frames} frames decoded, {length} of replay",
+    )
     _say("took", f"{time.monotonic() - started:.1f} s")
 
 

@@ -1,4 +1,7 @@
-"""Makes the development environment in `.venv`. `make setup` runs it with any Python from 3.11 on, so: stdlib alone."""
+"""`python -m tests.house.environment`: makes the development environment in `.venv`.
+
+`make setup` runs it with any Python from 3.11 on, so it needs the standard library alone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.house import system
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
@@ -16,12 +21,11 @@ def main() -> int:
     """Exit status: 0 where everything is in place, else the one of the step that failed."""
     if not _works():
         if importlib.util.find_spec("ensurepip") is None:
-            print(
-                "error: this Python cannot make environments with pip: install its venv package "
-                "(Debian: apt-get install python3-venv)",
-                file=sys.stderr,
-            )
-            return 1
+            # Debian's Python leaves out what environments are made with.
+            package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+            if problem := system.install([package]):
+                print(f"error: set-up needs {package}, and {problem}; install it and run again", file=sys.stderr)
+                return 1
         print(f"making .venv with Python {sys.version.split()[0]}", flush=True)
         _run(sys.executable, "-m", "venv", "--clear", str(VENV))
     pip = (str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--quiet")

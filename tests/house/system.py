@@ -41,8 +41,12 @@ def install(packages: list[str]) -> str | None:
     for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
         done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            return f"apt-get {command[0]} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+            return f"apt-get {command[0]} failed: {_last_line(done.stderr or done.stdout)}"
     return None
+
+
+def _last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def main(names: list[str]) -> int:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import httpx
-from control.ledger.engine import Ledger
 
 from control.api.app import create_app
+from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import LocalStore
 from tests.api_server import PROBLEM, Api, problem, serving

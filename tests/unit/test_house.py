@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -162,7 +163,7 @@ for name in sys.argv[2].split(","):
     [
         (
             "sqlalchemy,alembic,fastapi,starlette,uvicorn,jinja2",
-            "media_worker,control.bus.app,control.checks,control.cli",
+            "media_worker,control.bus.app,control.checks,control.cli.doctor",
         ),
         ("av,numpy,PIL,ffmpeg,imageio_ffmpeg,m3u8", "control,pipelines,notify_worker"),
         ("av,numpy,PIL,fastapi,starlette,uvicorn", "notify_worker,control.ledger.engine,control.bus.relay"),
@@ -174,6 +175,19 @@ def test_a_tier_starts_where_the_other_tiers_packages_are_absent(absent: str, mo
         [sys.executable, "-c", _WITHOUT, absent, modules], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_helps_on_a_node_of_another_tier() -> None:
+    code = (
+        _WITHOUT.partition("for name in sys.argv[2]")[0]
+        + "from control.cli import main; sys.argv[1:] = ['--help']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sqlalchemy,fastapi"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Not on this node: it needs the package" in done.stdout
+    assert "verify" in done.stdout
 
 
 def reached(graph: grimp.ImportGraph, starts: tuple[str, ...]) -> Iterator[str]:
@@ -312,7 +326,7 @@ def test_make_says_what_is_missing(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     for name in ("tests/house/environment.py", "control/web/install.py"):
         (tmp_path / name).parent.mkdir(parents=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+        (tmp_path / name).touch()
     make = shutil.which("make")
     assert make
     done = subprocess.run(
@@ -321,6 +335,61 @@ def test_make_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "no Python 3.11 or later was found" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+# --- what tests need of the operating system ------------------------------------------------------------------------
+
+_FAKE_APT = """#!/bin/sh
+echo "$@" >> apt.log
+case "$1" in
+    update) exit 0;;
+    install) [ -e broken ] && { echo "E: no such package" >&2; exit 100; }
+             printf '#!/bin/sh\n' > chromium; chmod +x chromium;;
+esac
+"""
+
+
+def need_chromium(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Ask for Chromium on a machine whose only programs are those in `folder`, and a shell's."""
+    if not (folder / "chmod").exists():
+        (folder / "chmod").symlink_to(shutil.which("chmod") or "")
+    return subprocess.run(
+        [sys.executable, "-m", "tests.house.system", "chromium"],
+        cwd=folder,
+        env={"PATH": str(folder), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_root_installs_what_is_missing_once(tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text(_FAKE_APT)
+    (tmp_path / "apt-get").chmod(0o755)
+    for _ in range(2):
+        done = need_chromium(tmp_path)
+        assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "apt.log").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["update", "install"]
+    assert calls[1].split()[-1] == "chromium"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_an_installation_that_fails_is_told(tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text(_FAKE_APT)
+    (tmp_path / "apt-get").chmod(0o755)
+    (tmp_path / "broken").touch()
+    done = need_chromium(tmp_path)
+    assert done.returncode == 1
+    assert "apt-get install failed: E: no such package" in done.stderr
+
+
+def test_where_nothing_can_be_installed_one_line_says_what_is_needed(tmp_path: Path) -> None:
+    done = need_chromium(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "chromium" in done.stderr
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
