@@ -22,10 +22,10 @@ from media_worker.audio_segments import split_audio
 from media_worker.chunk import make_chunk
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import find_part, store_part
-from media_worker.pictures import make_pictures  # pending
+from media_worker.pictures import make_pictures
 from media_worker.recording import examine
 from media_worker.scratch import scratch
-from media_worker.source import locate, open_options
+from media_worker.source import locate
 
 
 @task(names.PROCESS_STREAM_RECORDING)
@@ -67,8 +67,7 @@ def generate_stream_thumbnail(job: ThumbnailJob, work: Work) -> ThumbnailResult:
     store = open_store(settings.storage)
     if found := find_part(store, job.prefix, job.part, ThumbnailResult):
         return found
-    address = locate(job.source, store)
     with scratch(settings.media) as folder:
-        result = make_pictures(address, job, folder, work, open_options(address))
+        result = make_pictures(locate(job.source, store), job, folder, work)
         store_part(store, job.prefix, job.part, folder, result, work)
     return result

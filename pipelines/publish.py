@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ _GROWTH: Final = 1.15
 def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> bool:
     """Write what is worth writing; False where somebody else is at it, and it should be asked for again."""
     with ledger.write() as session:
-        replay = replays.get(session, replay_id)
+        replay = replays.lock(session, replay_id)
         if replay.run != run or replay.state != "transcoding":
             return True
         in_a_row = parts.done_in_a_row(session, replay_id)
@@ -47,34 +48,54 @@ def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> boo
         grown = in_a_row >= max(1, int(replay.published_chunks * _GROWTH) + 1)
         if not (whole or (sounding and grown)):
             return True
-        if not replays.claim_publishing(session, replay):
+        claim = replays.claim_publishing(session, replay)
+        if claim is None:
             return False
         done = [part for part in parts.of_replay(session, replay_id, state="done") if part.kind != "recording"]
+    prefix = replay.prefix
     try:
         written = _write(store, replay, done, complete=whole)
-    except BaseException:
+        if whole:
+            # Before it counts as completed: then a process that dies in between does it again.
+            store.delete_prefix(f"{prefix}.work/")
+        counts = _count(ledger, replay_id, run, claim, in_a_row, written, complete=whole)
+        if not counts:
+            take_back(ledger, store, replay_id, prefix, claim)
+    finally:
         with ledger.write() as session:
-            replays.release_publishing(session, replay_id)
-        raise
+            replays.release_publishing(session, replay_id, claim)
+    return True
+
+
+def _count(
+    ledger: Ledger, replay_id: str, run: int, claim: datetime, chunks: int, seconds: float, *, complete: bool
+) -> bool:
+    """What was written is what the replay is now; False where that was decided otherwise meanwhile."""
     with ledger.write() as session:
-        replay = replays.get(session, replay_id)
-        replays.release_publishing(session, replay_id)
-        if replay.run != run or replay.state != "transcoding":
-            # Cancelled or failed meanwhile; its own clean-up may have passed before the playlists came.
-            withdraw(store, replay.prefix)
-            return True
+        replay = replays.lock(session, replay_id)
+        if replay.run != run or replay.state != "transcoding" or replay.publishing_since != claim:
+            return False
         if replay.playable_at is None:
             replays.touch(session, replay_id, playable_at=now())
-            facts = {"replay_id": replay_id, "prefix": replay.prefix, "seconds": written}
+            facts = {"replay_id": replay_id, "prefix": replay.prefix, "seconds": seconds}
             events.record(session, replay.stream_id, "replay.playable", **facts)
             _measure(replay, "playable")
-        replays.touch(session, replay_id, published_chunks=in_a_row)
-        if whole and replays.move(session, replay, ("transcoding",), "completed"):
+        replays.touch(session, replay_id, published_chunks=chunks)
+        if complete and replays.move(session, replay, ("transcoding",), "completed"):
             REPLAYS.labels("completed").inc()
             _measure(replay, "completed")
-    if whole:
-        store.delete_prefix(f"{replay.prefix}.work/")
     return True
+
+
+def take_back(ledger: Ledger, store: ObjectStore, replay_id: str, prefix: str, claim: datetime) -> None:
+    """Cancelled or failed while the playlists were written; its own clean-up may have passed before they came."""
+    with ledger.read() as session:
+        replay = replays.get(session, replay_id)
+    if replay.publishing_since != claim:
+        return  # it took too long, and somebody came after: what is there now is theirs
+    withdraw(store, prefix)
+    if replay.state == "cancelled" or replay.prefix != prefix:
+        store.delete_prefix(prefix)
 
 
 def withdraw(store: ObjectStore, prefix: str) -> None:

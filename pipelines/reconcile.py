@@ -30,9 +30,11 @@ def reconcile(ledger: Ledger, settings: MediaSettings, *, bus_is_empty: bool = F
 
 def _reconcile(ledger: Ledger, replay_id: str, settings: MediaSettings, bus_is_empty: bool) -> int:
     with ledger.write() as session:
-        replay = replays.get(session, replay_id)
+        replay = replays.lock(session, replay_id)
+        if replay.state not in replays.ACTIVE:
+            return 0
         if bus_is_empty:
-            replays.release_publishing(session, replay_id)
+            replays.revoke_publishing(session, replay_id)
         if replay.state == "waiting":
             # Its outbox row may be gone, sent to a bus that lost it.
             if bus_is_empty or replay.updated_at < now() - _STUCK:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from control import telemetry
 from control.bus import names
 from control.bus.messages import ChunkResult, MediaInfo, Problem
-from control.errors import OutputRejected
+from control.errors import AfterliveError, OutputRejected
 from control.ledger import events, outbox, parts, replays
 from control.ledger.base import now
 from control.ledger.models import Part, Replay
@@ -27,7 +27,7 @@ log = logging.getLogger("afterlive.pipelines")
 
 def start(session: Session, replay_id: str, run: int, settings: MediaSettings) -> None:
     """A replay waits: have its recording examined, or, where that was done in an earlier run, go on from there."""
-    replay = replays.get(session, replay_id)
+    replay = replays.lock(session, replay_id)
     if replay.run != run or replay.state != "waiting":
         return
     known = {part.name: part for part in parts.of_replay(session, replay_id, kind="recording")}
@@ -46,12 +46,13 @@ def part_done(
     session: Session, replay_id: str, run: int, name: str, result: dict[str, Any], settings: MediaSettings
 ) -> None:
     """A worker's answer. An answer that came before, or of a run that is over, changes nothing."""
-    replay = replays.get(session, replay_id)
+    replay = replays.lock(session, replay_id)
     if replay.run != run or replay.state not in replays.ACTIVE:
+        _clean_up_after(session, replay, run)
         return
     if name == "recording":
-        if parts.mark_done(session, replay_id, name, result):
-            _plan(session, replay, MediaInfo.model_validate(result), settings)
+        if replay.state == "probing":
+            _plan(session, replay, result, settings)
         return
     if name.startswith("chunk-") and (problem := _other_init(session, replay, result)):
         part_failed(session, replay_id, run, name, problem)
@@ -64,8 +65,9 @@ def part_done(
 
 def part_failed(session: Session, replay_id: str, run: int, name: str, problem: Problem) -> None:
     """A part failed finally. Without pictures a replay is still a replay; without a chunk or its sound it is not."""
-    replay = replays.get(session, replay_id)
+    replay = replays.lock(session, replay_id)
     if replay.run != run or replay.state not in replays.ACTIVE:
+        _clean_up_after(session, replay, run)
         return
     if name == "pictures":
         if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
@@ -73,13 +75,31 @@ def part_failed(session: Session, replay_id: str, run: int, name: str, problem: 
             replays.touch(session, replay_id, notes=[*(replay.notes or []), note])
             outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
         return
-    parts.move(session, replay_id, name, ("pending", "sent"), "failed")
+    if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
+        give_up(session, replay_id, run, problem, part=name)
+
+
+def give_up(session: Session, replay_id: str, run: int, problem: Problem, *, part: str | None = None) -> None:
+    """The replay failed, for `problem`; `part` is the one that could not be made."""
+    replay = replays.lock(session, replay_id)
+    if replay.run != run:
+        return
     changes = {"problem_code": problem.code, "problem_detail": problem.detail}
     if replays.move(session, replay, replays.ACTIVE, "failed", **changes):
         parts.stop_all(session, replay_id, "cancelled")
         telemetry.REPLAYS.labels("failed").inc()
-        facts = {"replay_id": replay_id, "run": run, "prefix": replay.prefix}
-        outbox.add(session, names.HANDLE_FACT, {"fact": "replay.failed", "facts": facts})
+        _tell(session, replay, "replay.failed", part=part)
+
+
+def _clean_up_after(session: Session, replay: Replay, run: int) -> None:
+    """A worker was still at it when the replay ended, and may have left files behind."""
+    if run == replay.run and replay.state in ("cancelled", "completed"):
+        _tell(session, replay, f"replay.{replay.state}")
+
+
+def _tell(session: Session, replay: Replay, fact: str, **more: Any) -> None:
+    facts = {"replay_id": replay.id, "run": replay.run, "prefix": replay.prefix, **more}
+    outbox.add(session, names.HANDLE_FACT, {"fact": fact, "facts": facts})
 
 
 def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None:
@@ -92,8 +112,16 @@ def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None
         _send(session, replay, part)
 
 
-def _plan(session: Session, replay: Replay, info: MediaInfo, settings: MediaSettings) -> None:
-    plan = make_plan(info, settings)
+def _plan(session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings) -> None:
+    try:
+        info = MediaInfo.model_validate(result)
+        plan = make_plan(info, settings)
+    except Exception as error:
+        log.warning("replay=%s cannot be planned", replay.id, exc_info=not isinstance(error, AfterliveError))
+        part_failed(session, replay.id, replay.run, "recording", Problem.of(error))
+        return
+    if not parts.mark_done(session, replay.id, "recording", result):
+        return
     for kind, count in (("audio", len(plan.audio)), ("pictures", 1)):
         for number in range(count):
             parts.add(session, replay.id, kind, number)
@@ -129,8 +157,9 @@ def _other_init(session: Session, replay: Replay, result: dict[str, Any]) -> Pro
     if replay.inits == made:
         return None
     other = ", ".join(name for name in made if replay.inits.get(name) != made[name])
-    error = OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
-    return Problem(code=error.code, detail=error.detail)
+    return Problem.of(
+        OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
+    )
 
 
 def _measure(name: str, result: dict[str, Any]) -> None:

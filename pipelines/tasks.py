@@ -9,7 +9,7 @@ from celery import current_app
 from control.bus import names
 from control.bus.messages import Problem, Progress
 from control.bus.task import task
-from control.errors import TransientError
+from control.errors import AfterliveError, TransientError
 from control.ledger import parts
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
@@ -30,7 +30,15 @@ def handle_fact(fact: str, facts: dict[str, Any]) -> None:
     WORKFLOWS[fact](Context(current_app, _ledger(), open_store(settings.storage), settings), facts)
 
 
-@task(names.PART_DONE)
+def _give_up(payload: dict[str, Any], error: BaseException) -> None:
+    """What brings a replay forward cannot be done: it fails, rather than wait for ever. What may yet pass (the store
+    is away) is left to the reconciler."""
+    if not (isinstance(error, AfterliveError) and error.retryable):
+        with _ledger().write() as session:
+            replay.give_up(session, payload["replay_id"], payload["run"], Problem.of(error))
+
+
+@task(names.PART_DONE, gave_up=_give_up)
 def part_done(replay_id: str, run: int, part: str, result: dict[str, Any]) -> None:
     """A media worker made a part."""
     with _ledger().write() as session:
@@ -52,7 +60,7 @@ def part_progress(replay_id: str, run: int, part: str, progress: dict[str, Any])
         parts.progress(session, replay_id, run, part, seen.done_frames, seen.total_frames, seen.fps)
 
 
-@task(names.PUBLISH_REPLAY)
+@task(names.PUBLISH_REPLAY, gave_up=_give_up)
 def publish_replay(replay_id: str, run: int) -> None:
     """Write the playlists, where there is something new to show."""
     if not publish.publish(_ledger(), open_store(current().storage), replay_id, run):

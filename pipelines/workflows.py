@@ -7,12 +7,16 @@ from typing import Any, Final
 
 from celery import Celery
 
+from control.bus import names
 from control.bus.cancel import broadcast_cancel
+from control.ledger import outbox, replays
 from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import ObjectStore
 from pipelines import replay
 from pipelines.publish import withdraw
+
+_AGAIN_SECONDS: Final = 10
 
 Handler = Callable[["Context", Mapping[str, Any]], None]
 
@@ -33,16 +37,31 @@ def make_replay(context: Context, facts: Mapping[str, Any]) -> None:
 
 
 def clean_up_cancelled(context: Context, facts: Mapping[str, Any]) -> None:
-    """Stop what runs, then remove what there is; first the way in."""
+    """Stop what runs, then remove what there is, first the way in; and a little later what a worker was just storing
+    when the word reached it."""
     broadcast_cancel(context.app, facts["replay_id"], facts["run"])
     withdraw(context.store, facts["prefix"])
     context.store.delete_prefix(facts["prefix"])
+    if not facts.get("again"):
+        again = {"fact": "replay.cancelled", "facts": {**facts, "again": True}}
+        with context.ledger.write() as session:
+            outbox.add(session, names.HANDLE_FACT, again, delay_seconds=_AGAIN_SECONDS)
 
 
 def clean_up_failed(context: Context, facts: Mapping[str, Any]) -> None:
-    """Stop what runs and hide the replay; finished parts are kept for another try."""
+    """Stop what runs and hide the replay. Finished parts are kept for another try, but not the one that did not fit."""
     broadcast_cancel(context.app, facts["replay_id"], facts["run"])
+    with context.ledger.read() as session:
+        if replays.get(session, facts["replay_id"]).run != facts["run"]:
+            return  # it is being made again, in the same place
     withdraw(context.store, facts["prefix"])
+    if part := facts.get("part"):
+        context.store.delete(f"{facts['prefix']}.work/{part}.json")
+
+
+def clean_up_completed(context: Context, facts: Mapping[str, Any]) -> None:
+    """A part was made once more after all was done; its manifest serves nobody."""
+    context.store.delete_prefix(f"{facts['prefix']}.work/")
 
 
 WORKFLOWS: Final[Mapping[str, Handler]] = {
@@ -50,4 +69,5 @@ WORKFLOWS: Final[Mapping[str, Handler]] = {
     "replay.retried": make_replay,
     "replay.cancelled": clean_up_cancelled,
     "replay.failed": clean_up_failed,
+    "replay.completed": clean_up_completed,
 }

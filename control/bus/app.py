@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from celery import Celery
 
+from control.bus.names import CATALOGUE, DEFAULT
 from control.bus.topology import queues
 from control.settings import BusSettings
 
@@ -32,9 +33,11 @@ def make_app(settings: BusSettings, modules: Sequence[str] = (), schedule: dict[
         result_serializer="json",
         task_queues=queues(broker),
         task_create_missing_queues=False,
+        task_default_queue=DEFAULT,
+        task_routes={spec.name: {"queue": spec.queue} for spec in CATALOGUE.values()},
         # A message is done when its work is, not when it was picked up; a worker that dies gives it back.
         task_acks_late=True,
-        task_acks_on_failure_or_timeout=False,
+        task_acks_on_failure=False,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=True,

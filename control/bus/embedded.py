@@ -53,6 +53,13 @@ class Embedded:
 
     def start(self) -> None:
         """Returns once the workers consume."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         self.ledger.upgrade()
         cancellations.halt(False)
         _forget_messages()
@@ -70,6 +77,11 @@ class Embedded:
         cancellations.halt()
         self._beat.stop()
         self.relay.stop()
+        for worker, _ in self._workers:
+            worker.signal_consumer_close()
+        if self._workers:
+            # Each looks up from its queues when something comes, else only every other second.
+            self.app.control.broadcast("ping", reply=False)
         for worker, _ in self._workers:
             worker.stop()
         for _, thread in self._workers:

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from control.errors import AfterliveError
+
 
 class Message(BaseModel):
     """Base of all payloads: frozen, and a field nobody declared is an error."""
@@ -333,3 +335,10 @@ class Problem(Message):
 
     code: str
     detail: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Problem:
+        """As a person may see it; of an error that is not one of ours, nothing but its kind."""
+        if isinstance(error, AfterliveError):
+            return cls(code=error.code, detail=error.detail)
+        return cls(code=AfterliveError.code, detail=f"An unexpected {type(error).__name__}; the log says more.")

@@ -19,6 +19,7 @@ log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
 _LOOK_EVERY_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 15.0
+_STRANGE_SECONDS: Final = 3600.0
 
 
 class Relay:
@@ -48,32 +49,42 @@ class Relay:
         self._woken.set()
 
     def run_once(self) -> int:
-        """Send what is due; how many messages. A message that was sent and could not be marked is sent again."""
+        """Send what is due, oldest first; how many rows that were. A message that was sent and could not be marked is
+        sent again."""
         with self._ledger.read() as session:
             rows = outbox.due(session, _BATCH)
         if not rows:
             return 0
         done: list[int] = []
+        strange = [row.id for row in rows if row.task not in CATALOGUE]
         try:
             for row in rows:
-                send(self._app, CATALOGUE[row.task], row.payload)
-                done.append(row.id)
+                if row.task in CATALOGUE:
+                    send(self._app, CATALOGUE[row.task], row.payload)
+                    done.append(row.id)
         finally:
-            if done:
-                with self._ledger.write() as session:
-                    outbox.sent(session, done)
-                telemetry.OUTBOX_SENT.inc(len(done))
-        return len(done)
+            with self._ledger.write() as session:
+                outbox.sent(session, done)
+                # Another version of this program may know it; what comes after it need not wait.
+                outbox.postpone(session, strange, _STRANGE_SECONDS)
+            telemetry.OUTBOX_SENT.inc(len(done))
+        if strange:
+            telemetry.OUTBOX_ERRORS.inc(len(strange))
+            log.error("%d messages of tasks that are not in the catalogue wait in the outbox", len(strange))
+        return len(rows)
 
     def _loop(self) -> None:
         pause = _LOOK_EVERY_SECONDS
         while not self._stopped.is_set():
             try:
                 busy = self.run_once() == _BATCH
-                pause = 0.0 if busy else _LOOK_EVERY_SECONDS
             except Exception as error:  # noqa: BLE001  (whatever it is: without the relay nothing moves)
                 telemetry.OUTBOX_ERRORS.inc()
-                pause = min(max(pause, _LOOK_EVERY_SECONDS) * 2, _LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 log.warning("the outbox waits %.1f s: %s", pause, error)
-            self._woken.wait(pause)
-            self._woken.clear()
+                self._stopped.wait(pause)  # not for commits: they do not bring the broker back
+                continue
+            pause = _LOOK_EVERY_SECONDS
+            if not busy:
+                self._woken.wait(pause)
+                self._woken.clear()

@@ -145,7 +145,7 @@ def _check(master: str) -> None:
     length = clock(max(rendition.duration_seconds for rendition in video))
     _say(
         "fetched back and checked",
-        f"{len(report.rules)} rules, {len(video)} rungs, {frames} frames decoded, {length} of replay",
+        f"{report.rules} rules, {len(video)} rungs, {frames} frames decoded, {length} of replay",
     )
     _say("took", f"{time.monotonic() - started:.1f} s")
 

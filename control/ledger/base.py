@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, DateTime, Dialect, String
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
 ID_LENGTH = 64
+# FOR NO KEY UPDATE: rows that refer to a locked one may still be added. SQLite has no such thing, and needs none.
+LOCK: Final = {"key_share": True}
 
 
 class Time(TypeDecorator[datetime]):

@@ -25,11 +25,15 @@ class Ledger:
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         self._engine = _engine(url, sqlite=self._sqlite)
         self._writer = self._engine.execution_options(afterlive_write=True)
+        self._reader = self._engine
+        if not self._sqlite:
+            # PostgreSQL's default gives each statement a moment of its own.
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that sees one moment."""
-        with Session(self._engine, expire_on_commit=False) as session:
+        with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

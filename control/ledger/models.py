@@ -86,6 +86,8 @@ class OutboxRow(Base):
     """A message that was decided on in a transaction and is not yet known to be on the bus."""
 
     __tablename__ = "outbox"
+    # An id that came again could be taken for the message that had it before, and removed unsent.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  (SQLAlchemy's own form)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     task: Mapped[str] = mapped_column(String(ID_LENGTH))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.orm import Session
 
 from control.bus.names import CATALOGUE, TaskSpec
@@ -20,7 +20,12 @@ _listeners: list[Callable[[], None]] = []
 def on_commit(listener: Callable[[], None]) -> Callable[[], None]:
     """Have `listener` called after each commit, of this process, that added rows; call the answer to end that."""
     _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
+
+    def forget() -> None:
+        if listener in _listeners:
+            _listeners.remove(listener)
+
+    return forget
 
 
 @event.listens_for(Session, "after_commit")
@@ -50,6 +55,13 @@ def due(session: Session, limit: int) -> Sequence[OutboxRow]:
 def sent(session: Session, ids: Sequence[int]) -> None:
     """These rows are on the bus."""
     session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+
+
+def postpone(session: Session, ids: Sequence[int], seconds: float) -> None:
+    """These rows are not due before `seconds` from now."""
+    session.execute(
+        update(OutboxRow).where(OutboxRow.id.in_(ids)).values(available_at=now() + timedelta(seconds=seconds))
+    )
 
 
 def depth(session: Session) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from control.ledger import replays
@@ -46,9 +46,8 @@ def move(session: Session, replay_id: str, part: str, before: tuple[str, ...], a
 
 def mark_sent(session: Session, part: Part) -> bool:
     at = now()
-    return move(
-        session, part.replay_id, part.name, ("pending", "sent"), "sent", sent_at=at, heartbeat_at=at, done_frames=0
-    )
+    changes = {"sent_at": at, "heartbeat_at": at, "done_frames": 0, "fps": 0.0}
+    return move(session, part.replay_id, part.name, ("pending", "sent"), "sent", **changes)
 
 
 def mark_done(session: Session, replay_id: str, part: str, result: dict[str, Any]) -> bool:
@@ -76,12 +75,15 @@ def stop_all(session: Session, replay_id: str, state: str) -> None:
     session.execute(update(Part).where(where).values(state=state, fps=0.0))
 
 
-def renew(session: Session, replay_id: str, *, everything: bool) -> None:
-    """Parts that are not done (with `everything`, those that are too) are pending again."""
-    where = Part.replay_id == replay_id
-    if not everything:
-        where &= Part.state != "done"
+def renew(session: Session, replay_id: str) -> None:
+    """Parts that are not done are pending again."""
+    where = (Part.replay_id == replay_id) & (Part.state != "done")
     session.execute(update(Part).where(where).values(state="pending", done_frames=0, fps=0.0, heartbeat_at=None))
+
+
+def forget(session: Session, replay_id: str) -> None:
+    """The replay has no parts any more."""
+    session.execute(delete(Part).where(Part.replay_id == replay_id))
 
 
 def of_replay(session: Session, replay_id: str, *, kind: str | None = None, state: str | None = None) -> Sequence[Part]:

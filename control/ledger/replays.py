@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from control.bus.names import PUBLISH_REPLAY
 from control.errors import NotFound
 from control.ledger import events
-from control.ledger.base import now
+from control.ledger.base import LOCK, now
 from control.ledger.models import Replay
 
 ACTIVE: Final = ("waiting", "probing", "transcoding")
 FINAL: Final = ("completed", "failed", "cancelled")
-_PUBLISHING_LEASE: Final = timedelta(seconds=60)
+# Nobody can still be writing after the task's hard limit.
+_PUBLISHING_LEASE: Final = timedelta(seconds=PUBLISH_REPLAY.hard_seconds)
 
 
 def get(session: Session, replay_id: str) -> Replay:
     """Raises NotFound."""
     found = session.get(Replay, replay_id, populate_existing=True)
+    if found is None:
+        raise NotFound(noun="replay", key=replay_id)
+    return found
+
+
+def lock(session: Session, replay_id: str) -> Replay:
+    """As `get`, for this transaction alone to decide on: others that want to wait until it ends. (A write transaction
+    of SQLite is alone anyway.)"""
+    found = session.get(Replay, replay_id, populate_existing=True, with_for_update=LOCK)
     if found is None:
         raise NotFound(noun="replay", key=replay_id)
     return found
@@ -65,13 +76,23 @@ def unfinished(session: Session) -> list[str]:
     return list(session.scalars(select(Replay.id).where(Replay.state.in_(ACTIVE)).order_by(Replay.created_at)))
 
 
-def claim_publishing(session: Session, replay: Replay) -> bool:
-    """Become the only one who writes this replay's playlists, until `release_publishing` or a minute has passed."""
-    free = or_(Replay.publishing_since.is_(None), Replay.publishing_since < now() - _PUBLISHING_LEASE)
+def claim_publishing(session: Session, replay: Replay) -> datetime | None:
+    """Become the only one who writes this replay's playlists, until `release_publishing` or the task's hard limit.
+    The claim, which `release_publishing` wants back; None where somebody else has it."""
+    at = now()
+    free = or_(Replay.publishing_since.is_(None), Replay.publishing_since < at - _PUBLISHING_LEASE)
     where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(ACTIVE) & free
-    claimed = session.execute(update(Replay).where(where).values(publishing_since=now()))
-    return bool(claimed.rowcount == 1)  # type: ignore[attr-defined]
+    claimed = session.execute(update(Replay).where(where).values(publishing_since=at))
+    return at if claimed.rowcount == 1 else None  # type: ignore[attr-defined]
 
 
-def release_publishing(session: Session, replay_id: str) -> None:
+def release_publishing(session: Session, replay_id: str, claim: datetime) -> bool:
+    """Give the claim back; False where it had run out and somebody else has it now."""
+    where = (Replay.id == replay_id) & (Replay.publishing_since == claim)
+    released = session.execute(update(Replay).where(where).values(publishing_since=None))
+    return bool(released.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def revoke_publishing(session: Session, replay_id: str) -> None:
+    """Whoever had the claim is known to be gone."""
     session.execute(update(Replay).where(Replay.id == replay_id).values(publishing_since=None))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from control.bus import names
 from control.errors import Conflict, NotFound
 from control.ledger import events, outbox, parts, replays
-from control.ledger.base import new_id, now
+from control.ledger.base import LOCK, new_id, now
 from control.ledger.models import Replay, Stream
 
 
@@ -41,9 +41,9 @@ def create(
     return stream
 
 
-def get(session: Session, stream_id: str) -> Stream:
-    """Raises NotFound."""
-    found = session.get(Stream, stream_id)
+def get(session: Session, stream_id: str, *, lock: bool = False) -> Stream:
+    """The stream; with `lock`, for this transaction alone to decide on. Raises NotFound."""
+    found = session.get(Stream, stream_id, with_for_update=LOCK if lock else None)
     if found is None:
         raise NotFound(noun="stream", key=stream_id)
     return found
@@ -63,7 +63,7 @@ def page(session: Session, *, limit: int, after: str | None = None, state: str |
 def end(session: Session, stream_id: str, *, recording: str | None) -> Replay:
     """The stream ended: its replay, waiting to be made. Ending twice is the same replay; ending with another
     recording, or with none at all, is a Conflict."""
-    stream = get(session, stream_id)
+    stream = get(session, stream_id, lock=True)
     if found := _replay(session, stream_id):
         if recording and recording != found.source:
             raise Conflict(reason=f"The stream {stream_id} ended with another recording already.")
@@ -114,17 +114,22 @@ def retry(session: Session, stream_id: str) -> Replay:
     was_cancelled = replay.state == "cancelled"
     run = replay.run + 1
     changes: dict[str, Any] = {"problem_code": None, "problem_detail": None, "finished_at": None, "playable_at": None}
-    changes |= {"run": run, "published_chunks": 0, "publishing_since": None, "state": "waiting"}
+    # Whoever still writes playlists for the earlier run keeps its claim: this run's come after it.
+    changes |= {"run": run, "published_chunks": 0, "state": "waiting"}
     if was_cancelled:
-        # What it had is being removed; a new place keeps the two apart.
-        changes |= {"prefix": f"replays/{replay.id}.{run}/", "inits": None}
+        # What it had is being removed; a new place keeps the two apart, and it starts from nothing.
+        changes |= {"prefix": f"replays/{replay.id}.{run}/", "frames_total": 0}
+        changes |= dict.fromkeys(("inits", "info", "plan", "notes", "started_at", "planned_at"))
     where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(("failed", "cancelled"))
     moved = session.execute(update(Replay).where(where).values(changes))
     if moved.rowcount != 1:  # type: ignore[attr-defined]
         raise Conflict(reason=f"The replay of {stream_id} is {replay.state}.")
     replays.touch(session, replay.id)
     session.refresh(replay)
-    parts.renew(session, replay.id, everything=was_cancelled)
+    if was_cancelled:
+        parts.forget(session, replay.id)
+    else:
+        parts.renew(session, replay.id)
     events.record(session, stream_id, "replay.retried", replay_id=replay.id, run=run)
     _tell(session, "replay.retried", replay)
     return replay
@@ -142,7 +147,7 @@ def _replay(session: Session, stream_id: str) -> Replay | None:
 
 
 def _replay_of(session: Session, stream_id: str) -> Replay:
-    get(session, stream_id)
+    get(session, stream_id, lock=True)
     found = _replay(session, stream_id)
     if found is None:
         raise Conflict(reason=f"The stream {stream_id} has not ended yet.")

@@ -59,6 +59,12 @@ def ffmpegs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
+def all_gone(processes: list[psutil.Process], *, seconds: float) -> bool:
+    """Whether none of them runs any more `seconds` from now; a zombie has ended, whoever should have buried it."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
 def wait_for(condition: object, *, seconds: float, what: str) -> None:
     """Until `condition()` is true."""
     deadline = time.monotonic() + seconds

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import m3u8
-import psutil
 import pytest
 
-from tests.e2e.commands import ffmpegs_of, run, started, wait_for
+from tests.e2e.commands import all_gone, ffmpegs_of, run, started, wait_for
 from tests.e2e.recordings import make
 
 HLS_PARSER = Path(__file__).parents[1] / "npm"
@@ -129,8 +128,7 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(
             process.wait(5)
         assert not (out / "master.m3u8").exists()
         # What it had started does not go on without it.
-        _, alive = psutil.wait_procs(encoders, timeout=2)
-        assert alive == []
+        assert all_gone(encoders, seconds=2)
     done = run("replay", recording, "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert bytes_of(out) == bytes_of(finished)
@@ -162,8 +160,7 @@ def test_ctrl_c_stops_ffmpeg_within_a_second_and_leaves_nothing(tmp_path: Path, 
         time.sleep(0.5)
         encoders = ffmpegs_of(process)
         process.send_signal(how)
-        _, alive = psutil.wait_procs(encoders, timeout=1)
-        assert alive == []
+        assert all_gone(encoders, seconds=1)
         assert process.wait(10) == 130
     assert not out.exists()
     assert "cancelled" in log.read_text()

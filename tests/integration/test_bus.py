@@ -1,0 +1,424 @@
+"""The base task's policy, on real workers: retries, final failures, deadlines, cancellation, secrets, metrics."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from kombu.transport.memory import Channel
+from prometheus_client import REGISTRY
+
+from control.bus import names
+from control.bus.cancel import broadcast_cancel, cancellations
+from control.bus.embedded import Embedded
+from control.bus.messages import Message, Progress
+from control.bus.publish import PUBLISHED_AT, send
+from control.bus.task import task_of
+from control.bus.work import Work
+from control.errors import ConfigurationError, InputError, OutputRejected, TransientError
+from control.settings import BusSettings, Settings
+from tests.bus import bus, spec_of, until
+
+ANSWERS = (names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS)
+
+
+class Job(Message):
+    """The shape every part's job has."""
+
+    replay_id: str = "rep_1"
+    run: int = 1
+    part: str = "chunk-00000"
+    frames: int = 1
+
+
+class Made(Message):
+    """A result."""
+
+    frames: int
+
+
+class Heard:
+    """What media tasks answered: bodies for the tasks they answer to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def bodies(self) -> list[tuple[Any, Callable[..., None]]]:
+        return [(spec, self._body(spec.name)) for spec in ANSWERS]
+
+    def _body(self, name: str) -> Callable[..., None]:
+        def hear(**payload: Any) -> None:
+            self.calls.append((name, payload))
+
+        return hear
+
+    def to(self, spec: names.TaskSpec) -> list[dict[str, Any]]:
+        return [payload for name, payload in list(self.calls) if name == spec.name]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def work_spec(**changes: Any) -> names.TaskSpec:
+    return spec_of(**({"name": "tests.part", "queue": names.LOW, "reports_to_replay": True} | changes))
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_answered_by_name(settings: Settings, heard: Heard) -> None:
+    def body(job: Job, work: Work) -> Made:
+        assert work.key == "rep_1/chunk-00000"
+        return Made(frames=job.frames * 2)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job(frames=21, run=3).model_dump()})
+        until(lambda: heard.calls, "an answer")
+    answer = {"replay_id": "rep_1", "run": 3, "part": "chunk-00000", "result": {"frames": 42}}
+    assert heard.calls == [(names.PART_DONE.name, answer)]
+
+
+def test_progress_is_throttled_and_the_last_one_always_comes(settings: Settings, heard: Heard) -> None:
+    def body(job: Job, work: Work) -> Made:
+        for done in range(1, 101):
+            work.report(Progress(done_frames=done, total_frames=100, fps=1.0))
+        return Made(frames=job.frames)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: heard.to(names.PART_DONE) and len(heard.to(names.PART_PROGRESS)) == 2, "answers")
+    assert [answer["progress"]["done_frames"] for answer in heard.to(names.PART_PROGRESS)] == [1, 100]
+
+
+def test_a_wrong_payload_is_refused_at_once_and_says_where(settings: Settings, heard: Heard) -> None:
+    ran = threading.Event()
+
+    def body(job: Job) -> Made:
+        ran.set()
+        return Made(frames=job.frames)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump() | {"frames": "many"}})
+        send(running.app, spec, {"job": Job().model_dump() | {"surprise": 1}})
+        until(lambda: len(heard.calls) == 2, "two answers")
+        send(running.app, spec, {"job": {"frames": 1, "surprise": 2}})  # not even whose part it is
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(ran.is_set, "the worker goes on")
+    problems = {answer["problem"]["detail"] for answer in heard.to(names.PART_FAILED)}
+    assert len(problems) == 2
+    assert any("frames: Input should be a valid integer" in problem for problem in problems)
+    assert any("surprise: Extra inputs are not permitted" in problem for problem in problems)
+    assert {answer["problem"]["code"] for answer in heard.to(names.PART_FAILED)} == {"payload-invalid"}
+
+
+def test_plain_functions_take_what_they_name_and_nothing_else(settings: Settings) -> None:
+    calls: list[str] = []
+
+    def body(fact: str) -> None:
+        calls.append(fact)
+
+    spec = spec_of()
+    before = metric("afterlive_task_failures_total", task=spec.name, code="payload-invalid")
+    with bus(settings, (spec, body), modules=()) as running:
+        send(running.app, spec, {"wrong": "name"})
+        send(running.app, spec, {"fact": "right"})
+        until(lambda: calls, "the call")
+        until(lambda: metric("afterlive_task_failures_total", task=spec.name, code="payload-invalid") > before, "it")
+    assert calls == ["right"]
+    assert metric("afterlive_task_retries_total", task=spec.name, code="payload-invalid") == 0
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "code"),
+    [
+        (OutputRejected(key="k", reason="r"), 3, "output-rejected"),  # may pass
+        (InputError(source="a.mp4", reason="r"), 1, "recording-unusable"),  # will not
+        (ZeroDivisionError("a secret path"), 3, "internal-error"),  # nobody foresaw it: may pass
+        (SystemExit(3), 3, "internal-error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_failures(settings: Settings, heard: Heard, error: BaseException, tries: int, code: str) -> None:
+    attempts: list[float] = []
+
+    def body(job: Job) -> Made:
+        attempts.append(time.monotonic())
+        raise error
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: heard.calls, "the failure is told")
+        time.sleep(0.1)
+    assert len(attempts) == tries
+    (told,) = heard.to(names.PART_FAILED)
+    assert told["problem"]["code"] == code
+    assert "a secret path" not in told["problem"]["detail"]
+    # Waits are whole seconds, one at least: quorum queues know none shorter.
+    assert all(later - earlier >= 0.9 for earlier, later in pairwise(attempts))
+
+
+def test_it_succeeds_at_the_second_try(settings: Settings, heard: Heard) -> None:
+    attempts: list[int] = []
+
+    def body(job: Job) -> Made:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise TransientError(reason="a hiccup")
+        return Made(frames=job.frames)
+
+    spec = work_spec()
+    before = metric("afterlive_task_retries_total", task=spec.name, code="transient-error")
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: heard.to(names.PART_DONE), "the answer")
+    assert len(attempts) == 2
+    assert heard.to(names.PART_FAILED) == []
+    assert metric("afterlive_task_retries_total", task=spec.name, code="transient-error") == before + 1
+
+
+def test_a_task_that_takes_too_long_gives_up_by_itself(settings: Settings, heard: Heard) -> None:
+    def body(job: Job, work: Work) -> Made:
+        while True:
+            work.check()
+            time.sleep(0.01)
+
+    spec = work_spec(soft_seconds=0.3, retry=names.Retry(times=0))
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        (told,) = until(lambda: heard.to(names.PART_FAILED), "the deadline", seconds=5)
+    assert told["problem"]["code"] == "deadline-exceeded"
+
+
+def test_who_gives_up_can_clean_up(settings: Settings) -> None:
+    gave_up: list[tuple[dict[str, Any], BaseException]] = []
+
+    def body(number: int) -> None:
+        raise InputError(source=str(number), reason="r")
+
+    spec = spec_of()
+    running = Embedded(settings, ())
+    task_of(running.app, spec, body, gave_up=lambda payload, error: gave_up.append((payload, error)))
+    with running:
+        send(running.app, spec, {"number": 7})
+        until(lambda: gave_up, "the call")
+    assert gave_up[0][0] == {"number": 7}
+    assert isinstance(gave_up[0][1], InputError)
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------------
+
+
+def test_cancel_stops_what_runs_and_what_waits(settings: Settings, heard: Heard) -> None:
+    started: list[str] = []
+    stopped: list[float] = []
+
+    def body(job: Job, work: Work) -> Made:
+        started.append(job.replay_id)
+        try:
+            while job.replay_id == "cancelled":
+                work.check()
+                time.sleep(0.005)
+        finally:
+            stopped.append(time.monotonic())
+        return Made(frames=1)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        for number in range(5):  # two run, three wait
+            send(running.app, spec, {"job": Job(replay_id="cancelled", part=f"chunk-{number:05d}").model_dump()})
+        until(lambda: len(started) == 2, "both threads are busy")
+        asked = time.monotonic()
+        broadcast_cancel(running.app, "cancelled", 1)
+        send(running.app, spec, {"job": Job(replay_id="another").model_dump()})
+        until(lambda: heard.to(names.PART_DONE), "the next one's turn")
+    assert started == ["cancelled", "cancelled", "another"]
+    assert max(stopped[:2]) - asked < 1
+    assert heard.to(names.PART_FAILED) == []  # cancelled is no failure: nobody is told
+
+
+def test_a_run_after_the_cancelled_one_is_not_cancelled(settings: Settings, heard: Heard) -> None:
+    def body(job: Job, work: Work) -> Made:
+        work.check()
+        return Made(frames=job.run)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        broadcast_cancel(running.app, "again", 1)
+        until(lambda: cancellations.watch("again", 1).is_set(), "the word arrives")
+        for run in (1, 2):
+            send(running.app, spec, {"job": Job(replay_id="again", run=run).model_dump()})
+        until(lambda: heard.calls, "an answer")
+    assert [answer["run"] for answer in heard.to(names.PART_DONE)] == [2]
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_in_no_log_and_in_nothing_monitors_see(
+    settings: Settings, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers: list[dict[str, Any]] = []
+    put = Channel._put
+
+    def spy(self: Channel, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if message["headers"].get("task") == "tests.work":
+            headers.append(dict(message["headers"]))
+        put(self, queue, message, **kwargs)
+
+    monkeypatch.setattr(Channel, "_put", spy)
+    calls: list[str] = []
+
+    def body(code: str, phone: str) -> None:
+        calls.append(code)
+        if len(calls) < 3:
+            raise TransientError(reason=f"the carrier is busy for {phone}")
+        raise InputError(source=phone, reason="no such number")
+
+    spec = spec_of(secret=frozenset({"code"}))
+    with bus(settings, (spec, body), modules=()) as running:
+        send(running.app, spec, {"code": "hunter2-735", "phone": "0912"})
+        until(lambda: len(calls) == 3, "all three tries")
+        time.sleep(0.2)
+    assert set(calls) == {"hunter2-735"}
+    assert len(headers) >= 3
+    for seen in headers:
+        assert "hunter2-735" not in str(seen)
+        assert "'code': '***'" in seen["kwargsrepr"]
+    stamps = [seen[PUBLISHED_AT] for seen in headers]
+    assert len(set(stamps)) == 3  # each publishing has its own time, those of retries too
+    assert "hunter2-735" not in log.text
+
+
+# --- logs and metrics -------------------------------------------------------------------------------------------------
+
+
+def test_one_line_a_task(settings: Settings, heard: Heard, log: pytest.LogCaptureFixture) -> None:
+    def body(job: Job) -> Made:
+        return Made(frames=job.frames)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        task_id = send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: heard.calls, "the answer")
+    (line,) = [record.getMessage() for record in log.records if f"task={spec.name} " in record.getMessage()]
+    for word in (f"id={task_id}", "attempt=1", "outcome=done", "seconds=", "replay_id=rep_1", "part=chunk-00000"):
+        assert word in line
+
+
+def test_metrics(settings: Settings, heard: Heard) -> None:
+    release = threading.Event()
+
+    def body(job: Job) -> Made:
+        release.wait(10)
+        return Made(frames=1)
+
+    spec = work_spec(name="tests.measured")
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: metric("afterlive_tasks_in_flight", task=spec.name) == 1, "it runs")
+        time.sleep(0.3)
+        release.set()
+        until(lambda: heard.calls, "the answer")
+        until(lambda: metric("afterlive_tasks_in_flight", task=spec.name) == 0, "it is over")
+    assert metric("afterlive_task_seconds_count", task=spec.name, outcome="done") == 1
+    assert 0.3 <= metric("afterlive_task_seconds_sum", task=spec.name, outcome="done") < 5
+    assert metric("afterlive_queue_latency_seconds_count", queue=names.LOW, task=spec.name) == 1
+    assert metric("afterlive_queue_latency_seconds_sum", queue=names.LOW, task=spec.name) < 0.3
+
+
+def test_a_wanted_delay_is_not_latency(settings: Settings) -> None:
+    done = threading.Event()
+    spec = spec_of(name="tests.delayed")
+    with bus(settings, (spec, lambda: done.set()), modules=()) as running:
+        sent = time.monotonic()
+        send(running.app, spec, {}, countdown=0.2)
+        until(done.is_set, "its time")
+        assert time.monotonic() - sent >= 0.9  # rounded up to a second
+    assert metric("afterlive_queue_latency_seconds_sum", queue=names.DEFAULT, task=spec.name) < 0.9
+
+
+def test_hand_over_takes_less_than_50_milliseconds(settings: Settings) -> None:
+    arrived: list[float] = []
+    spec = spec_of()
+    waits = []
+    with bus(settings, (spec, lambda: arrived.append(time.monotonic())), modules=()) as running:
+        for number in range(20):
+            time.sleep(0.03)  # the worker is idle again
+            sent = time.monotonic()
+            send(running.app, spec, {})
+            until(lambda number=number: len(arrived) > number, "it")  # type: ignore[misc]
+            waits.append(arrived[-1] - sent)
+    assert sorted(waits)[10] < 0.05
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def test_it_starts_and_stops_quickly_and_again(settings: Settings, heard: Heard) -> None:
+    """Queues of the in-process broker are the process's: nothing of one run may reach the next."""
+    started: list[int] = []
+
+    def body(job: Job, work: Work) -> Made:
+        started.append(job.run)
+        while job.run == 1:
+            work.check()
+            time.sleep(0.005)
+        return Made(frames=1)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        for _ in range(5):
+            send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: len(started) == 2, "both threads are busy")
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 3
+    assert len(started) == 2
+    starting = time.monotonic()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        assert time.monotonic() - starting < 1.5
+        send(running.app, spec, {"job": Job(run=2).model_dump()})
+        until(lambda: heard.to(names.PART_DONE), "the second run works")
+    assert started == [1, 1, 2]
+
+
+def test_embedded_mode_brings_its_own_broker(settings: Settings) -> None:
+    other = settings.model_copy(update={"bus": BusSettings(_env_file=None, broker_url="amqp://localhost//")})
+    with pytest.raises(ConfigurationError, match="AFTERLIVE_BUS_BROKER_URL"):
+        Embedded(other)
+
+
+def test_a_start_that_fails_leaves_nothing_running(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Embedded(settings, ())
+    before = threading.active_count()
+
+    def broken() -> None:
+        raise RuntimeError("no thread")
+
+    monkeypatch.setattr(running.relay, "start", broken)
+    with pytest.raises(RuntimeError, match="no thread"):
+        running.start()
+    until(lambda: threading.active_count() <= before + 1, "threads end")

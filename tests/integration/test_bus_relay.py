@@ -1,0 +1,153 @@
+"""The outbox relay: in order, at once, at least once, whatever the broker does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kombu.exceptions import OperationalError
+from sqlalchemy import select
+
+from control.bus import relay as relay_module
+from control.bus.app import make_app
+from control.bus.relay import Relay
+from control.ledger import outbox
+from control.ledger.engine import Ledger
+from control.ledger.models import OutboxRow
+from control.settings import Settings
+from tests.bus import bus, catalogued, spec_of, until
+
+SPEC = spec_of("tests.relayed")
+
+
+@pytest.fixture(autouse=True)
+def _catalogue() -> Iterator[None]:
+    with catalogued(SPEC):
+        yield
+
+
+def add(ledger: Ledger, *numbers: int, delay_seconds: float = 0) -> None:
+    with ledger.write() as session:
+        for number in numbers:
+            outbox.add(session, SPEC, {"number": number}, delay_seconds=delay_seconds)
+
+
+def left(ledger: Ledger) -> int:
+    with ledger.read() as session:
+        return outbox.depth(session)
+
+
+class Broker:
+    """Stands for a broker that is away now and then."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+        self.refuse: Callable[[int], bool] = lambda _: False
+        self.asked = 0
+
+    def send(self, _app: Any, _spec: Any, payload: dict[str, Any]) -> None:
+        self.asked += 1
+        if self.refuse(payload["number"]):
+            raise OperationalError("the broker is away")
+        self.got.append(payload["number"])
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    made = Broker()
+    monkeypatch.setattr(relay_module, "send", made.send)
+    return made
+
+
+@pytest.fixture
+def relay(settings: Settings, ledger: Ledger) -> Iterator[Relay]:
+    made = Relay(ledger, make_app(settings.bus))
+    yield made
+    made.stop()
+
+
+def test_from_commit_to_body_in_order(settings: Settings, ledger: Ledger) -> None:
+    arrived: list[int] = []
+    times: list[float] = []
+
+    def body(number: int) -> None:
+        times.append(time.monotonic())
+        arrived.append(number)
+
+    with bus(settings, (SPEC, body), modules=()) as running:
+        committed = time.monotonic()
+        add(running.ledger, 1)
+        until(lambda: arrived, "it")
+        # Far less than the relay's own look every half second: the commit woke it.
+        assert times[0] - committed < 0.3
+        assert left(ledger) == 0
+
+
+def test_order_is_that_of_the_transactions(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    for number in range(0, 20, 2):
+        add(ledger, number, number + 1)
+    relay.run_once()
+    assert broker.got == list(range(20))
+    assert left(ledger) == 0
+
+
+def test_batches_are_bounded(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    add(ledger, *range(450))
+    assert [relay.run_once() for _ in range(4)] == [200, 200, 50, 0]
+    assert broker.got == list(range(450))
+
+
+def test_what_was_sent_is_marked_though_the_broker_went_away(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    add(ledger, 0, 1, 2, 3)
+    broker.refuse = lambda number: number == 2
+    with pytest.raises(OperationalError):
+        relay.run_once()
+    assert (broker.got, left(ledger)) == ([0, 1], 2)
+    broker.refuse = lambda _: False
+    relay.run_once()
+    assert (broker.got, left(ledger)) == ([0, 1, 2, 3], 0)
+
+
+def test_it_goes_on_when_the_broker_is_back_and_does_not_hammer(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    broker.refuse = lambda _: True
+    relay.start()
+    add(ledger, 0)
+    until(lambda: broker.asked, "a first try")
+    for number in range(1, 50):  # commits wake it; the broker is away all the same
+        add(ledger, number)
+    time.sleep(0.5)
+    assert broker.asked <= 3
+    broker.refuse = lambda _: False
+    until(lambda: len(broker.got) == 50, "all of it", seconds=20)
+    assert broker.got == list(range(50))
+
+
+def test_rows_of_other_processes_are_found_by_looking(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    relay.start()
+    relay._forget()  # as if the commit were another process's
+    add(ledger, 1)
+    until(lambda: broker.got, "its next look", seconds=3)
+
+
+def test_a_row_whose_time_has_not_come_waits(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    add(ledger, 1, delay_seconds=0.5)
+    assert relay.run_once() == 0
+    relay.start()
+    until(lambda: broker.got, "its time", seconds=3)
+
+
+def test_a_task_nobody_knows_does_not_hold_up_the_rest(
+    relay: Relay, ledger: Ledger, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer version wrote it, or an older one."""
+    add(ledger, 1, 2)
+    with ledger.write() as session:
+        session.scalars(select(OutboxRow).order_by(OutboxRow.id)).first().task = "pipelines.unknown"  # type: ignore[union-attr]
+    with caplog.at_level(logging.ERROR):
+        relay.run_once()
+        assert relay.run_once() == 0
+    assert (broker.got, left(ledger)) == ([2], 1)
+    assert "not in the catalogue" in caplog.text
