@@ -18,14 +18,17 @@ _HLG: Final = "18"  # ITU-T H.273, table 3
 _WHITE_NITS: Final = 100.0  # what the tone-mapper of the video takes as SDR's white (zscale's npl)
 _HLG_PEAK_NITS: Final = 1000.0
 _PEAK_NITS: Final = 1000.0  # brighter is white
-_TO_709: Final = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+_TO_709: Final = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], dtype=np.float32
+)
+_HLG_SYSTEM_GAMMA: Final = 1.2  # of a display of 1,000 nits
 
 
 def to_sdr(rgb48: NDArray[np.uint16], video: VideoTrack) -> NDArray[np.uint8]:
     """Height × width × 3 of PQ or HLG at BT.2020, 16 bits → the same of sRGB-like SDR, 8 bits."""
     signal = rgb48.astype(np.float32) / 65535.0
     light = (_hlg(signal) if video.color_transfer == _HLG else _pq(signal)) / _WHITE_NITS
-    mapped = _hable(np.clip(light @ _TO_709.T, 0.0, None)) / _hable(np.array(_PEAK_NITS / _WHITE_NITS))
+    mapped = _hable(np.clip(light @ _TO_709.T, 0.0, None)) / float(_hable(np.array(_PEAK_NITS / _WHITE_NITS)))
     out: NDArray[np.uint8] = (np.clip(mapped, 0.0, 1.0) ** (1 / 2.2) * 255.0 + 0.5).astype(np.uint8)
     return out
 
@@ -38,10 +41,11 @@ def _pq(signal: Floats) -> Floats:
 
 
 def _hlg(signal: Floats) -> Floats:
-    """Nits of an HLG signal on a 1,000-nit display; the system gamma is left out."""
+    """Nits of an HLG signal on a display of 1,000 nits."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(signal <= 0.5, signal**2 / 3.0, (np.exp((signal - c) / a) + b) / 12.0)
-    return np.asarray(_HLG_PEAK_NITS * scene)
+    # To each colour by itself, not to the luma: as zscale does for the video, which the pictures must look like.
+    return np.asarray(_HLG_PEAK_NITS * scene**_HLG_SYSTEM_GAMMA)
 
 
 def _hable(light: Floats) -> Floats:

@@ -24,7 +24,14 @@ from media_worker.hdr import to_sdr
 Pixels = NDArray[np.uint8]
 
 _TURNS: Final = {90: ("transpose=clock",), 180: ("hflip", "vflip"), 270: ("transpose=cclock",)}
-_TOLERANCE: Final = Fraction(1, 50)
+_UNKNOWN: Final = 2  # ITU-T H.273: unspecified
+_HD_LINES: Final = 720
+# Without these two swscale takes short cuts that darken the picture by up to 5 of 255.
+_EXACT: Final = "full_chroma_int+accurate_rnd"
+# Fewer bytes than this are read faster than a place is sought, above all over a network.
+_WORTH_A_SEEK_BYTES: Final = 1 << 20
+# Indexes tell decoding times; a keyframe is decoded this much before it is shown, at most.
+_REORDER_SECONDS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Picture:
     """From the replay's frame 0."""
     rgb: Pixels
     """Height × width × 3."""
+    damaged: bool = False
+    """Parts of it were lost and are made up."""
 
 
 def fit(video: VideoTrack, long_side: int) -> tuple[int, int]:
@@ -58,17 +67,12 @@ def keyframe_pictures(
 
     What does not decode is passed over. One picture in memory at a time. Raises Cancelled and DeadlineExceeded.
     """
-    for other in container.streams:
-        # What is discarded is not even read, where the container has an index.
-        other.discard = Discard.nonkey if other.index == stream.index else Discard.all
-    stream.codec_context.skip_frame = "NONKEY"
-    stream.codec_context.thread_count = 1
     # Its work cannot be seen at the size of a tile.
-    stream.codec_context.options = {"skip_loop_filter": "all"}
+    _prepare(container, stream, skip_loop_filter="all")
     view = _View(video, fit(video, long_side))
-    # Half a frame of tolerance: keyframes 2 s apart are 1.999 s apart in some clocks.
-    apart = max(1, round((Fraction(apart_seconds) - _TOLERANCE) / video.time_base))
+    apart = max(1, round(Fraction(apart_seconds) / video.time_base))
     due = video.origin_pts
+    leap = _Leap(container, stream, video)
     for packet in _keyframes(container, stream, work):
         if packet.pts is not None and packet.pts < due:
             continue
@@ -76,13 +80,14 @@ def keyframe_pictures(
             if frame.pts is not None and due <= frame.pts < video.end_pts:
                 due = frame.pts + apart
                 yield _picture(frame, video, view)
+        leap.towards(due, packet)
 
 
 def picture_at(
     container: InputContainer, stream: VideoStream, video: VideoTrack, pts: int, long_side: int, work: Work
 ) -> Picture | None:
     """The keyframe at `pts`, decoded anew at up to `long_side`; None where it does not decode any more."""
-    stream.codec_context.skip_frame = "NONKEY"
+    _prepare(container, stream)
     view = _View(video, fit(video, long_side))
     # A little before: in a container without an index a seek lands near, not at, the place.
     for early_seconds in (0, 2, 10):
@@ -96,6 +101,45 @@ def picture_at(
             if packet.pts is not None and packet.pts > pts:
                 break
     return None
+
+
+def _prepare(container: InputContainer, stream: VideoStream, **decoder_options: str) -> None:
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    # The decoder is given keyframes alone. Leaving the others out is not left to the demuxer (Discard.nonkey): in MP4
+    # it does not step over the display times of what it leaves out, and gives the rest to the wrong frames.
+    if not stream.codec_context.is_open:
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = decoder_options
+
+
+class _Leap:
+    """Passes over what nobody needs by the container's index, where there is one and it saves reading much."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, video: VideoTrack) -> None:
+        self._container = container
+        self._stream = stream
+        # MP4's index has every frame; others have some keyframes, or those already read.
+        self._complete = container.format.name.startswith("mov")
+        self._slack = round(_REORDER_SECONDS / video.time_base) if self._complete else 0
+        self._reached = video.origin_pts
+
+    def towards(self, due: int, packet: Packet[VideoStream]) -> None:
+        """Go on reading, from `packet`, at the last keyframe that makes sure none from `due` on is missed."""
+        entries = self._stream.index_entries
+        number = entries.search_timestamp(due - self._slack, backward=not self._complete, any_frame=False)
+        if number < 0 or packet.pos is None:
+            return
+        entry = entries[number]
+        if entry.timestamp <= self._reached or entry.pos - packet.pos < _WORTH_A_SEEK_BYTES:
+            return
+        # Each place once: a demuxer that lands before it is read from there.
+        self._reached = entry.timestamp
+        try:
+            self._container.seek(entry.timestamp, stream=self._stream, backward=True)
+        except FFmpegError:
+            return  # reading goes on where it was
 
 
 def _keyframes(container: InputContainer, stream: VideoStream, work: Work) -> Iterator[Packet[VideoStream]]:
@@ -124,7 +168,7 @@ def _decode(stream: VideoStream, packet: Packet[VideoStream]) -> list[VideoFrame
 
 def _picture(frame: VideoFrame, video: VideoTrack, view: _View) -> Picture:
     pts = frame.pts or 0
-    return Picture(pts, (pts - video.origin_pts) * video.time_base, view.render(frame))
+    return Picture(pts, (pts - video.origin_pts) * video.time_base, view.render(frame), frame.is_corrupt)
 
 
 class _View:
@@ -152,10 +196,14 @@ class _View:
         width, height = self._size
         if self._video.rotation in (90, 270):
             width, height = height, width
+        lines = frame.height // 2 if self._video.interlaced else frame.height
+        # Means over areas are the right thing, and fast, as long as the chroma has to be made smaller too; swscale's
+        # `area` gives wrong colours of more than 8 bits where it is to be made larger.
+        scaler = "area" if frame.width >= 2 * width and lines >= 2 * height else "lanczos"
         filters = [
             # Of two fields that were half a frame apart, one: no combs on what moves.
             *(("field=type=top",) if self._video.interlaced else ()),
-            f"scale={width}:{height}:flags=area",
+            f"scale={width}:{height}:flags={scaler}+{_EXACT}:in_color_matrix={self._matrix(frame)}",
             *_TURNS.get(self._video.rotation, ()),
             # HDR keeps its depth until it is tone-mapped.
             f"format={'rgb48le' if self._video.hdr else 'rgb24'}",
@@ -172,3 +220,11 @@ class _View:
             node = following
         graph.configure()
         return graph
+
+    def _matrix(self, frame: VideoFrame) -> str:
+        """What the scaler is to take the colours for. Of a picture that does not say, what players take it for."""
+        if int(frame.colorspace) != _UNKNOWN:
+            return "auto"
+        if self._video.hdr:
+            return "bt2020"
+        return "bt709" if frame.height >= _HD_LINES else "bt601"

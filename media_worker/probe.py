@@ -56,7 +56,8 @@ def probe(source: str, address: str, settings: MediaSettings, work: Work) -> Pro
         audio = list(container.streams.audio)
         scanned = scan(container, video, audio, work)
         size_bytes = container.size
-        declared = (container.duration or 0) / 1_000_000
+        # The length of a stream without a header is libavformat's guess, from what we are about to read ourselves.
+        declared = 0.0 if container.format.name in ("mpegts", "mpeg") else (container.duration or 0) / 1_000_000
         if not len(scanned.pts) or not scanned.keyframes:
             raise RecordingWithoutVideo(source=source)
         jumps = len(find_jumps(scanned.dts, _tick(video)))
@@ -211,22 +212,22 @@ def _notes(
     video: VideoTrack, audio: tuple[AudioTrack, ...], scanned: Scan, declared_seconds: float, jumps: int
 ) -> list[Note]:
     notes = []
-    length = float((video.end_pts - video.origin_pts) * video.time_base)
-    lost = declared_seconds - max(
-        [length, *(track.end_seconds - float(video.origin_pts * video.time_base) for track in audio)]
-    )
+    origin, end = float(video.origin_pts * video.time_base), float(video.end_pts * video.time_base)
+    length = end - origin
+    # Some containers declare the length, others the time of the end.
+    lost = declared_seconds - max([length, end, *(track.end_seconds - min(origin, 0) for track in audio)])
     if scanned.broke_off or (lost > _LOST_SECONDS and not jumps):
         missing = f", {lost:.1f} s of the declared {declared_seconds:.1f} s are missing" if lost > 0 else ""
         why = f" ({scanned.broke_off})" if scanned.broke_off else ""
         detail = f"the recording breaks off at {length:.1f} s{why}{missing}"
         notes.append(Note(code="recording-truncated", detail=detail))
     if scanned.corrupt:
-        notes.append(Note(code="recording-corrupt", detail=f"{scanned.corrupt} frames are marked corrupt"))
+        notes.append(Note(code="recording-corrupt", detail=f"frames marked corrupt: {scanned.corrupt}"))
     early = float((video.origin_pts - int(scanned.pts.min())) * video.time_base)
     if early > 0 and int((scanned.pts < video.origin_pts).sum()) > 0:
         notes.append(Note(code="video-starts-late", detail=f"the first {early:.2f} s cannot be decoded: no keyframe"))
     for track in audio:
-        beyond = track.end_seconds - float(video.end_pts * video.time_base)
+        beyond = track.end_seconds - end
         if beyond > _LOST_SECONDS and not jumps:
             detail = f"audio track {track.index} goes on {beyond:.1f} s after the video"
             notes.append(Note(code="audio-cut", detail=detail))

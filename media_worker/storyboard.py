@@ -19,11 +19,13 @@ DOWN: Final = 10
 _CLOSEST_SECONDS: Final = 2
 _FARTHEST_SECONDS: Final = 10
 _TILES: Final = 200
+# Keyframes meant to be 2 s apart are 1.97 s apart in some recordings; every second one would be left out.
+_EARLY: Final = Fraction(9, 10)
 _QUALITY: Final = 75
 
 
 def interval_seconds(duration_seconds: float) -> float:
-    """How far apart tiles are at least: about 200 for a recording, 2 to 10 s apart."""
+    """How far apart tiles are to be, a tenth less at least: about 200 for a recording, 2 to 10 s apart."""
     return min(max(duration_seconds / _TILES, _CLOSEST_SECONDS), _FARTHEST_SECONDS)
 
 
@@ -33,7 +35,8 @@ class Storyboard:
     def __init__(self, out: Path, size: tuple[int, int], duration_seconds: float) -> None:
         self._out = out
         self._size = size
-        self._duration = duration_seconds
+        self._duration = Fraction(duration_seconds)
+        self._apart = _EARLY * Fraction(interval_seconds(duration_seconds))
         self._times: list[Fraction] = []
         self._sheet: Image.Image | None = None
         self.sheets: list[str] = []
@@ -44,7 +47,9 @@ class Storyboard:
         return len(self._times)
 
     def add(self, picture: Picture) -> None:
-        """Take the next picture."""
+        """Take the next picture, unless it comes too soon after the last."""
+        if self._times and picture.seconds - self._times[-1] < self._apart:
+            return
         place = len(self._times) % (ACROSS * DOWN)
         if self._sheet is None:
             self._sheet = Image.new("RGB", (self._size[0] * ACROSS, self._size[1] * DOWN))
@@ -74,8 +79,8 @@ class Storyboard:
         return place % ACROSS * self._size[0], place // ACROSS * self._size[1]
 
     def _text(self) -> str:
-        starts = [0.0, *(float(time) for time in self._times[1:])]
-        ends = [*starts[1:], max(self._duration, starts[-1] + 0.001)]
+        starts = [Fraction(0), *self._times[1:]]
+        ends = [*starts[1:], max(self._duration, starts[-1] + Fraction(1, 1000))]
         lines = ["WEBVTT", ""]
         for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
             sheet, place = divmod(number, ACROSS * DOWN)
@@ -88,7 +93,7 @@ class Storyboard:
         return "\n".join(lines)
 
 
-def timestamp(seconds: float) -> str:
+def timestamp(seconds: Fraction) -> str:
     """WebVTT's `HH:MM:SS.mmm`."""
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)

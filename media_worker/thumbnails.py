@@ -85,6 +85,8 @@ def scored(pictures: Iterator[Picture]) -> Iterator[Scored]:
 
 def _score(before: Picture | None, shown: Picture, after: Picture | None) -> Scored:
     score = quality(shown.rgb)
+    if shown.damaged:
+        return Scored(shown, round(min(score, 0.0) - 2.0, 4))
     if before is not None and after is not None and is_blend(before.rgb, shown.rgb, after.rgb):
         score = min(score - 2.0, -0.1)
     return Scored(shown, round(score, 4))
@@ -106,7 +108,7 @@ class Choice:
     def candidates(self) -> list[Scored]:
         """In the order of the recording. Those that are unusable only where there is nothing else."""
         found = [item for _, item in sorted(self._best.items())]
-        return [item for item in found if item.score > 0] or found[:1]
+        return [item for item in found if item.score > 0] or [max(found, key=lambda item: item.score)]
 
     @property
     def poster(self) -> Scored:

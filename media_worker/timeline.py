@@ -30,6 +30,9 @@ JUMP_SECONDS: Final = 10.0
 BACK_SECONDS: Final = 0.5
 # A frame within this part of a slot from the grid is on the grid.
 _ON_GRID: Final = 0.2
+# A step this many slots away from whole ones is a break, not jitter.
+_OFF_STEP: Final = 0.3
+_SHORT_RUN: Final = 8
 _MOSTLY: Final = 0.98
 
 
@@ -45,14 +48,13 @@ def find_rate(pts: Ticks, tick: Fraction, hint: Fraction | None = None) -> Rate:
     """The frame rate of presentation times `pts` (any order, n ≥ 1).
 
     Constant: nearly all frames lie on the grid of one rate, holes allowed (frames a live encoder dropped).
-    Variable: the standard rate nearest the median step.
+    Variable: the standard rate nearest the usual one, or the mean one where that is higher.
     """
     times = np.unique(pts)
     if len(times) < 2:
         return Rate(_sane(hint) or Fraction(30), variable=False)
     median = Fraction(float(np.median(np.diff(times)))).limit_denominator(1000) * tick
     around = min(max(1 / median, Fraction(1)), Fraction(240))
-    nearest = min(STANDARD_RATES, key=lambda rate: abs(rate - around))
     mean = ((len(times) - 1) / (int(times[-1] - times[0]) * tick)).limit_denominator(1001)
     candidates = [rate for rate in STANDARD_RATES if abs(rate - around) < around / 20]
     if sane := _sane(hint):
@@ -61,19 +63,32 @@ def find_rate(pts: Ticks, tick: Fraction, hint: Fraction | None = None) -> Rate:
         # A rate of its own. One that merely drifts off a standard rate (a camera's clock) is not: it takes the
         # standard and, now and then, one frame is repeated or dropped.
         candidates.append(mean)
-    fits = [(on_grid(times, tick, rate), rate) for rate in candidates if round(rate * median) == 1]
-    best, rate = max(fits, key=lambda fit: fit[0], default=(0.0, nearest))
-    if best >= _MOSTLY:
-        return Rate(rate, variable=False)
-    return Rate(nearest if abs(nearest - around) < around / 5 else around.limit_denominator(1001), variable=True)
+    fits = [(*on_grid(times, tick, rate), rate) for rate in candidates if round(rate * median) == 1]
+    constant = [(miss, rate) for share, miss, rate in fits if share >= _MOSTLY]
+    if constant:
+        return Rate(min(constant, key=lambda fit: fit[0])[1], variable=False)
+    # Fast enough for its usual step, and for its mean where single steps are long.
+    busy = min(max(around, mean), Fraction(240))
+    nearest = min(STANDARD_RATES, key=lambda rate: abs(rate - busy))
+    return Rate(nearest if abs(nearest - busy) < busy / 5 else busy.limit_denominator(1001), variable=True)
 
 
-def on_grid(times: Ticks, tick: Fraction, rate: Fraction) -> float:
-    """The part (0 to 1) of `times` that lie on the grid of `rate`, each in a slot of its own."""
+def on_grid(times: Ticks, tick: Fraction, rate: Fraction) -> tuple[float, float]:
+    """How well ascending `times` keep to `rate`: the share (0 to 1) on its grid, and their mean distance in slots.
+
+    Behind a break the grid starts anew: an encoder that came back counts frames from its own zero.
+    """
+    steps = np.diff(times).astype(np.float64) * float(tick * rate)
+    whole = np.maximum(np.rint(steps), 1)
+    runs = np.concatenate(([0], np.cumsum(np.abs(steps - whole) > _OFF_STEP)))
     slots = (times - times[0]).astype(np.float64) * float(tick * rate)
-    whole = np.rint(slots)
-    distinct = len(np.unique(whole)) / len(times)
-    return float(np.mean(np.abs(slots - whole) < _ON_GRID)) * (1.0 if distinct > 0.99 else distinct)
+    starts = np.searchsorted(runs, np.arange(runs[-1] + 1))
+    inside = slots - slots[starts][runs]
+    misses = np.abs(inside - np.rint(inside))
+    # A run of a frame or two fits any grid, so it speaks for none.
+    lengths = np.diff(np.append(starts, len(times)))
+    counts = (misses < _ON_GRID) & (lengths[runs] > _SHORT_RUN)
+    return float(np.mean(counts)), float(np.mean(misses))
 
 
 def find_jumps(dts: Ticks, tick: Fraction) -> list[int]:

@@ -36,21 +36,29 @@ SUMMARY: Final = "replay.json"
 _GROWTH: Final = 1.15
 
 
-def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> bool:
-    """Write what is worth writing; False where somebody else is at it, and it should be asked for again."""
+def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> None:
+    """Write what is worth writing, until nothing is. Where somebody else is at it, that one looks again at the end, and
+    sees what the caller would have written."""
+    wanted: int | None = run
+    while wanted is not None:
+        wanted = _publish_once(ledger, store, replay_id, wanted)
+
+
+def _publish_once(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> int | None:
+    """The run to look at next; None where there was nothing to write, or somebody else writes."""
     with ledger.write() as session:
         replay = replays.lock(session, replay_id)
         if replay.run != run or replay.state != "transcoding":
-            return True
+            return None
         in_a_row = parts.done_in_a_row(session, replay_id)
         whole = parts.count(session, replay_id, "pending", "sent") == 0
         sounding = parts.count(session, replay_id, "pending", "sent", kind="audio") == 0
         grown = in_a_row >= max(1, int(replay.published_chunks * _GROWTH) + 1)
         if not (whole or (sounding and grown)):
-            return True
+            return None
         claim = replays.claim_publishing(session, replay)
         if claim is None:
-            return False
+            return None
         done = [part for part in parts.of_replay(session, replay_id, state="done") if part.kind != "recording"]
     prefix = replay.prefix
     try:
@@ -64,7 +72,9 @@ def publish(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) -> boo
     finally:
         with ledger.write() as session:
             replays.release_publishing(session, replay_id, claim)
-    return True
+    with ledger.read() as session:
+        replay = replays.get(session, replay_id)
+        return replay.run if replay.state == "transcoding" else None
 
 
 def _count(

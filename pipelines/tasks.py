@@ -9,7 +9,7 @@ from celery import current_app
 from control.bus import names
 from control.bus.messages import Problem, Progress
 from control.bus.task import task
-from control.errors import AfterliveError, TransientError
+from control.errors import AfterliveError
 from control.ledger import parts
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
@@ -63,8 +63,7 @@ def part_progress(replay_id: str, run: int, part: str, progress: dict[str, Any])
 @task(names.PUBLISH_REPLAY, gave_up=_give_up)
 def publish_replay(replay_id: str, run: int) -> None:
     """Write the playlists, where there is something new to show."""
-    if not publish.publish(_ledger(), open_store(current().storage), replay_id, run):
-        raise TransientError(reason=f"the playlists of {replay_id} are being written by another task")
+    publish.publish(_ledger(), open_store(current().storage), replay_id, run)
 
 
 @task(names.RECONCILE)

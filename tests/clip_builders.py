@@ -49,7 +49,8 @@ class Source:
         width, height = self.size
         picture = f"{self.base}=size={width}x{height}:rate={self.source_rate or self.rate}"
         chain = ",".join(part for part in (picture, self.before, "format=yuv420p", paint_numbers(self.first)) if part)
-        chain += f",{self.after}" if self.after else ""
+        # Cut in the graph: an encoder that has its fill of pictures would end the sound too.
+        chain += f"{',' if self.after else ''}{self.after},trim=end_frame={self.frames}"
         inputs = ["-f", "lavfi", "-i", chain]
         for sound in self.sounds if self.sounds is not None else (sine(self.seconds),):
             inputs += ["-f", "lavfi", "-i", sound]
@@ -68,7 +69,7 @@ class Recipe:
         maps = ["-map", "0:v"]
         for number in range(1 if sounds is None else len(sounds)):
             maps += ["-map", f"{number + 1}:a"]
-        ffmpeg(*self.source.inputs(), *maps, "-frames:v", str(self.source.frames), *self.options, str(path))
+        ffmpeg(*self.source.inputs(), *maps, *self.options, str(path))
 
 
 def ffmpeg(*arguments: str) -> None:
@@ -123,8 +124,9 @@ def joined(first: Recipe, second: Recipe, *, offset_seconds: float, suffix: str)
             Recipe(second.source, (*second.options, *live))(two)
             path.write_bytes(one.read_bytes() + flv_tags(two.read_bytes(), round(offset_seconds * 1000)))
         else:
-            first(one)
-            shift = ("-output_ts_offset", str(offset_seconds), "-mpegts_flags", "+initial_discontinuity")
+            # Both a second on: else the first one alone would be moved by the priming samples of its sound.
+            Recipe(first.source, (*first.options, "-output_ts_offset", "1"))(one)
+            shift = ("-output_ts_offset", str(1 + offset_seconds), "-mpegts_flags", "+initial_discontinuity")
             Recipe(second.source, (*second.options, *shift))(two)
             path.write_bytes(one.read_bytes() + two.read_bytes())
         one.unlink()
@@ -220,21 +222,16 @@ def noise(size_bytes: int = 65_536) -> Builder:
     return written(random.Random(_SEED).randbytes(size_bytes))
 
 
-def spliced(*sources: Source, options: Sequence[str], between: str = "concat=n={n}:v=1") -> Builder:
-    """Several pictures one after the other in one recording, without sound, numbered through.
+def spliced(*pictures: str, joint: str = "", options: Sequence[str]) -> Builder:
+    """Pictures (lavfi sources that end by themselves) one after the other in one recording, without sound.
 
-    `between` joins the inputs [0:v], [1:v], …; numbers are painted after it.
+    `joint` is the filter that joins [0:v], [1:v], …; hard cuts where it is empty.
     """
 
     def build(path: Path) -> None:
-        inputs: list[str] = []
-        for source in sources:
-            width, height = source.size
-            picture = f"{source.base}size={width}x{height}:rate={source.rate}:duration={float(source.seconds)}"
-            chain = ",".join(part for part in (picture, source.before, "format=yuv420p") if part)
-            inputs += ["-f", "lavfi", "-i", chain]
-        pads = "".join(f"[{number}:v]" for number in range(len(sources)))
-        graph = f"{pads}{between.format(n=len(sources))}"
-        ffmpeg(*inputs, "-filter_complex", f"{graph}[v]", "-map", "[v]", *options, str(path))
+        inputs = [argument for picture in pictures for argument in ("-f", "lavfi", "-i", f"{picture},format=yuv420p")]
+        pads = "".join(f"[{number}:v]" for number in range(len(pictures)))
+        graph = f"{pads}{joint or f'concat=n={len(pictures)}:v=1'}[v]"
+        ffmpeg(*inputs, "-filter_complex", graph, "-map", "[v]", *options, str(path))
 
     return build

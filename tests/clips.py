@@ -1,347 +1,371 @@
-"""Media for tests, made by ffmpeg, none in git. Each clip knows what its replay must be.
+"""Recordings of every kind the product takes or refuses, made by ffmpeg when a test first asks for one.
 
-The picture of a numbered clip carries its frame's number: 16 squares across the top, white for a 1, lowest bit left.
-`read_frame_number` gets it back after any scaling and compression.
+`CLIPS` says what is in each; `make` makes it. Every frame carries its number (see `tests.frame_numbers`), so that a
+test can say which frame of the source it sees. 320×180, 4 s at 30 fps, a keyframe every 2 s and one AAC stereo tone,
+where the table says nothing else.
 """
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from numpy.typing import NDArray
-
-from control.settings import MediaSettings
-from media_worker.ffmpeg import ffmpeg_path
+from tests.clip_builders import (
+    AAC,
+    Builder,
+    Recipe,
+    Source,
+    covered,
+    cut,
+    damaged,
+    h264,
+    headless,
+    hevc,
+    joined,
+    noise,
+    sine,
+    sound_only,
+    spliced,
+    turned,
+    written,
+)
+from tests.frame_numbers import paint_numbers
 
 NTSC: Final = Fraction(30000, 1001)
-_BITS: Final = 16
-_BAND: Final = (0.05, 0.17)  # of the height, well inside the squares
+FRAGMENTED: Final = "frag_keyframe+empty_moov+default_base_moof+delay_moov"
+VP9: Final = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "500k", "-g", "60")
+OPUS: Final = ("-c:a", "libopus", "-ac", "2", "-b:a", "64k")
 
-Builder = Callable[[Path], None]
+
+@dataclass(frozen=True)
+class Sound:
+    """One audio track."""
+
+    codec: str = "aac"
+    channels: int = 2
+    sample_rate: int = 48000
+    language: str | None = None
+    start_seconds: float = 0.0
+    """From the first frame of the video."""
+    seconds: float | None = None
+    """None is as long as the video."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recipe and the facts of its replay."""
+    """A recording and what is true of it."""
 
+    name: str
     suffix: str
     build: Builder
-    frames: int | None = None
-    """Frames of the replay; None where the clip does not say."""
-    rate: Fraction = Fraction(30)
-    size: tuple[int, int] = (320, 180)
-    """Width and height as shown, before rungs are made even."""
-    audio: int = 1
-    numbered: bool = True
-    notes: tuple[str, ...] = ()
-    """Codes of the notes its replay must carry."""
-    numbers: Callable[[int], int] | None = None
-    """Number shown at a frame of the replay, where that is not the frame's own."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Fields of VideoTrack that must have these values."""
+    note: str = ""
+    codec: str | None = "h264"
+    frames: int | None = 120
+    """Frames of its replay on a constant grid: holes filled, breaks of 10 s and more closed up. None where the
+    source has no such number (variable rate, cut off)."""
+    frame_rate: Fraction | None = Fraction(30)
+    width: int = 320
+    """Display size: upright, square pixels."""
+    height: int = 180
+    first_number: int = 0
+    """Painted on the first frame that can be decoded."""
+    sounds: tuple[Sound, ...] = (Sound(),)
+    start_seconds: float | None = None
+    """Where the container's clock stands at the first frame; None where it is of no interest."""
+    rotation: int = 0
+    """Clockwise degrees the decoded picture must be turned by."""
+    sample_aspect: Fraction = Fraction(1)
+    bit_depth: int = 8
+    interlaced: bool = False
+    hdr: bool = False
+    variable: bool = False
+    keyframe_seconds: float = 2.0
+    error: str | None = None
+    """Code of the error that refuses it (`control.errors`)."""
 
-
-def read_frame_number(grey: NDArray[Any]) -> int:
-    """The number in a picture of a numbered clip (height × width, any size)."""
-    height, width = grey.shape[:2]
-    top, bottom = (round(height * share) for share in _BAND)
-    bits = [
-        grey[top:bottom, round((bit + 0.3) * width / _BITS) : round((bit + 0.7) * width / _BITS)].mean() > 128
-        for bit in range(_BITS)
-    ]
-    return sum(1 << bit for bit, white in enumerate(bits) if white)
+    @property
+    def file(self) -> str:
+        return f"{self.name}.{self.suffix}"
 
 
 def make(name: str, folder: Path) -> Path:
-    """The clip `name` in `folder`, made where it is not there yet."""
+    """The clip's file in `folder`, made unless it is there already. Raises KeyError for an unknown name."""
     clip = CLIPS[name]
-    path = folder / f"{name}{clip.suffix}"
+    path = folder / clip.file
     if not path.exists():
-        clip.build(path)
+        draft = folder / f"draft-{clip.file}"
+        clip.build(draft)
+        draft.rename(path)
     return path
 
 
-# --- how they are made ------------------------------------------------------------------------------
+def _clip(name: str, suffix: str, source: Source | None = None, *options: str, **facts: Any) -> Clip:
+    """A clip of one command; what the source says is not said again."""
+    source = source or Source()
+    build = Recipe(source, options or (*h264(), *AAC))
+    width, height = source.size
+    known: dict[str, Any] = {"frames": source.frames, "frame_rate": source.rate, "width": width, "height": height}
+    if source.sounds == ():
+        known["sounds"] = ()
+    return Clip(name, suffix, **({"build": build} | known | {"first_number": source.first} | facts))
 
 
-def ffmpeg(*arguments: str | Path) -> None:
-    command = [ffmpeg_path(MediaSettings()), "-v", "error", "-nostdin", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, capture_output=True)
+def _bad(name: str, suffix: str, build: Builder, error: str, note: str = "") -> Clip:
+    return Clip(name, suffix, build, note, codec=None, frames=None, frame_rate=None, sounds=(), error=error)
 
 
-def picture(seconds: float, rate: Fraction | int = 30, size: str = "320x180", first: int = 0) -> str:
-    """A lavfi source whose frames carry their numbers, from `first` on."""
-    width, height = (int(side) for side in size.split("x"))
-    number = f"(N+{first})"
-    squares = f"if(lt(Y,{height * 0.22:.0f}),if(mod(floor({number}/pow(2,floor(X*16/{width}))),2),235,16),lum(X,Y))"
-    return f"testsrc2=size={size}:rate={rate}:duration={seconds},format=gray,geq=lum='{squares}',format=yuv420p"
+def _containers_and_codecs() -> Iterable[Clip]:
+    av1 = ("-c:v", "libsvtav1", "-preset", "8", "-crf", "20", "-g", "60", "-svtav1-params", "scd=0")
+    mpeg2 = ("-c:v", "mpeg2video", "-b:v", "1500k", "-g", "60", "-sc_threshold", "1000000000")
+    open_gop = "open-gop=1:keyint=60:min-keyint=60:scenecut=0:bframes=3:b-adapt=0:bframe-bias=100"
+    yield _clip("mp4", "mp4")
+    yield _clip("mov", "mov")
+    yield _clip("mkv", "mkv")
+    yield _clip("flv", "flv")
+    yield _clip("ts", "ts", note="closed GOPs")
+    yield _clip(
+        "ts-open-gop",
+        "ts",
+        Source(frames=240),
+        *("-c:v", "libx264", "-preset", "veryfast", "-x264-params", open_gop, *AAC),
+        note="B-frames before a keyframe refer to the GOP before; only the first keyframe is an IDR",
+    )
+    two_b = (
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-bf",
+        "2",
+        "-g",
+        "60",
+        "-keyint_min",
+        "60",
+        "-sc_threshold",
+        "0",
+    )
+    for suffix in ("mp4", "flv", "mkv"):
+        yield _clip(f"b-frames-{suffix}", suffix, None, *two_b, *AAC)
+    yield _clip("fragmented", "mp4", None, *h264(), *AAC, "-movflags", FRAGMENTED)
+    yield _clip("webm-vp9", "webm", None, *VP9, *OPUS, codec="vp9", sounds=(Sound("opus"),))
+    yield _clip("hevc", "mp4", None, *hevc(), *AAC, codec="hevc")
+    yield _clip("hevc-ts", "ts", None, *hevc(), *AAC, codec="hevc")
+    yield _clip("av1", "mp4", None, *av1, *AAC, codec="av1")
+    yield _clip("webm-av1", "webm", None, *av1, *OPUS, codec="av1", sounds=(Sound("opus"),))
+    yield _clip("mpeg2-ts", "ts", None, *mpeg2, *AAC, codec="mpeg2video")
+    yield _clip("mpeg2-ps", "mpg", None, *mpeg2, "-c:a", "mp2", "-ac", "2", codec="mpeg2video", sounds=(Sound("mp2"),))
 
 
-def tone(seconds: float, *, hz: int = 440, rate: int = 48000) -> str:
-    return f"sine=frequency={hz}:sample_rate={rate}:duration={seconds}"
+def _rates() -> Iterable[Clip]:
+    film, double = Fraction(24000, 1001), 2 * NTSC
+    for label, rate, frames in (
+        ("23.976", film, 96),
+        ("24", Fraction(24), 96),
+        ("25", Fraction(25), 100),
+        ("29.97", NTSC, 120),
+        ("30", Fraction(30), 120),
+        ("50", Fraction(50), 200),
+        ("59.94", double, 240),
+        ("60", Fraction(60), 240),
+    ):
+        yield _clip(f"fps-{label}", "mp4", Source(frames, rate), *h264(round(2 * rate)), *AAC)
+    # Times in whole milliseconds: the rate must be found all the same.
+    yield _clip("flv-29.97", "flv", Source(120, NTSC))
+    yield _clip("flv-60", "flv", Source(240, Fraction(60)), *h264(120), *AAC)
+    yield _clip("mkv-23.976", "mkv", Source(96, film), *h264(48), *AAC)
+    yield _clip("mkv-59.94", "mkv", Source(240, double), *h264(120), *AAC)
+    # 30 fps that wavers, loses frames here and there, and becomes 15 fps after two seconds.
+    wavering = (
+        r"select='if(lt(n\,60)\,mod(n\,9)\,not(mod(n\,2)))',settb=1/90000,setpts='PTS+0.3*sin(1.7*N)/30/TB+0.01/TB'"
+    )
+    exact = ("-fps_mode", "passthrough", "-enc_time_base", "1:90000")
+    for suffix in ("mp4", "mkv"):
+        yield _clip(
+            f"vfr-{suffix}", suffix, Source(after=wavering), *h264(), *AAC, *exact, frames=None, variable=True,
+            first_number=1, keyframe_seconds=2.3,
+        )  # fmt: skip
 
 
-X264 = ("-c:v", "libx264", "-preset", "ultrafast")
-AAC = ("-c:a", "aac", "-ac", "2")
+def _pictures() -> Iterable[Clip]:
+    yield _clip("no-audio", "mp4", Source(sounds=()), *h264())
+    yield _clip("eight-seconds", "mp4", Source(frames=240), note="four keyframes")
+    yield _clip(
+        "h264-10-bit", "mp4", None, *h264(60, "-profile:v", "high10", "-pix_fmt", "yuv420p10le"), *AAC, bit_depth=10
+    )
+    ten = ("-pix_fmt", "yuv420p10le", "-profile:v", "main10")
+    yield _clip("hevc-10-bit", "mp4", None, *hevc(60, *ten), *AAC, codec="hevc", bit_depth=10)
+    for label, transfer in (("pq", "smpte2084"), ("hlg", "arib-std-b67")):
+        # SDR's white at 203 nits, as ITU-R BT.2408 puts it.
+        light = (
+            f"zscale=tin=bt709:pin=bt709:min=bt709:rin=limited:t={transfer}:p=bt2020:m=2020_ncl:r=limited:npl=203,"
+            "format=yuv420p10le"
+        )
+        tags = ("-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc", "-tag:v", "hvc1")
+        options = (*hevc(60, *ten, *tags), *AAC)
+        yield _clip(
+            f"hdr-{label}", "mp4", Source(after=light), *options, codec="hevc", bit_depth=10, hdr=True
+        )  # fmt: skip
+    # Two moments in one frame: what moves has combs. The number belongs to the frame, not to the field.
+    fields = Source(
+        100, Fraction(25), before="interlace=scan=tff:lowpass=off", source_rate=Fraction(50), after="setfield=tff"
+    )
+    woven = ("-flags", "+ilme+ildct")
+    yield _clip(
+        "interlaced", "mp4", fields, *h264(50, *woven, "-x264-params", "tff=1"), *AAC, interlaced=True
+    )  # fmt: skip
+    mpeg2 = ("-c:v", "mpeg2video", "-b:v", "3M", "-g", "12", *woven)
+    yield _clip(
+        "interlaced-mpeg2", "ts", fields, *mpeg2, *AAC, codec="mpeg2video", interlaced=True, keyframe_seconds=0.48
+    )  # fmt: skip
+    for rotation, stored, size in (
+        (90, "transpose=cclock", (180, 320)),
+        (180, "hflip,vflip", (320, 180)),
+        (270, "transpose=clock", (180, 320)),
+    ):
+        source = Source(size=size)
+        build = turned(stored, -rotation, source)
+        yield _clip(f"rotated-{rotation}", "mp4", source, build=build, rotation=rotation)
+    yield _clip("portrait", "mp4", Source(size=(180, 320)))
+    # testsrc2 itself makes even sizes alone.
+    odd = Source(size=(321, 181), before="scale=321:181,setsar=1")
+    yield _clip("odd-size-vp9", "webm", odd, *VP9, *OPUS, codec="vp9", sounds=(Sound("opus"),))
+    yield _clip("odd-size-h264", "mp4", odd, *h264(60, "-pix_fmt", "yuv444p"), *AAC)
+    for suffix in ("mp4", "ts"):
+        yield _clip(
+            f"anamorphic-{suffix}", suffix, Source(size=(240, 180), after="setsar=4/3"), width=320,
+            sample_aspect=Fraction(4, 3),
+        )  # fmt: skip
+    yield _clip("one-frame", "mp4", Source(frames=1, sounds=()), *h264())
+    yield _clip("one-frame-1080p", "mp4", Source(frames=1, size=(1920, 1080), sounds=()), *h264())
+    sparse = Source(625, Fraction(25), size=(160, 90))
+    yield _clip("keyframes-10s", "mp4", sparse, *h264(250), *AAC, keyframe_seconds=10)
+    yield _clip("cover", "mp4", build=covered, note="a cover picture larger than the programme")
 
 
-def encoded(
-    seconds: float = 9,
-    rate: Fraction | int = 30,
-    size: str = "320x180",
-    video: tuple[str, ...] = X264,
-    audio: tuple[str, ...] | None = AAC,
-    more: tuple[str, ...] = (),
-    filters: str = "",
-    sound: str = "",
-    gop: int | None = None,
-) -> Builder:
-    """A clip in one go: `filters` behind the numbered picture, `sound` instead of the tone."""
-
-    def build(path: Path) -> None:
-        source = picture(seconds, rate, size) + (f",{filters}" if filters else "")
-        inputs: tuple[str, ...] = ("-f", "lavfi", "-i", source)
-        if audio is not None:
-            inputs += ("-f", "lavfi", "-i", sound or tone(seconds))
-        keys = ("-g", str(gop or round(2 * Fraction(rate))), "-keyint_min", "1")
-        ffmpeg(*inputs, *video, *keys, *(audio or ()), *more, path)
-
-    return build
-
-
-def copied(source: str, *more: str, before: tuple[str, ...] = ()) -> Builder:
-    """Another clip, its packets put into another container."""
-
-    def build(path: Path) -> None:
-        ffmpeg(*before, "-i", make(source, path.parent), "-map", "0", "-c", "copy", *more, path)
-
-    return build
-
-
-def cut(source: str, start: float = 0.0, end: float = 0.6) -> Builder:
-    """The bytes of another clip from one share to another: a recording that broke off, or was joined late."""
-
-    def build(path: Path) -> None:
-        whole = make(source, path.parent).read_bytes()
-        path.write_bytes(whole[int(len(whole) * start) // 188 * 188 : int(len(whole) * end)])
-
-    return build
-
-
-def joined(*sources: tuple[float, int, str, tuple[str, ...]]) -> Builder:
-    """MPEG-TS pieces behind one another: (seconds, number of the first frame, size, more output options) each."""
-
-    def build(path: Path) -> None:
-        data = b""
-        for number, (seconds, first, size, more) in enumerate(sources):
-            piece = path.with_name(f"{path.stem}-piece{number}.ts")
-            source = ("-f", "lavfi", "-i", picture(seconds, 30, size, first), "-f", "lavfi", "-i", tone(seconds))
-            ffmpeg(*source, *X264, "-g", "60", *AAC, *more, piece)
-            data += piece.read_bytes()
-        path.write_bytes(data)
-
-    return build
-
-
-def _flv_restart(path: Path) -> None:
-    """Two recordings in one FLV, the second's clock starting at 0 again: an encoder that came back."""
-    data = b""
-    for number in range(2):
-        piece = path.with_name(f"{path.stem}-piece{number}.flv")
-        source = ("-f", "lavfi", "-i", picture(6, 30, first=180 * number), "-f", "lavfi", "-i", tone(6))
-        ffmpeg(*source, *X264, "-g", "60", *AAC, "-flvflags", "no_duration_filesize", piece)
-        data += piece.read_bytes() if number == 0 else piece.read_bytes()[13:]  # behind the header
-    path.write_bytes(data)
-
-
-def _damaged(path: Path) -> None:
-    data = bytearray(make("ts", path.parent).read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 2000] = bytes(range(250)) * 8
-    path.write_bytes(data)
-
-
-def _with_cover(path: Path) -> None:
-    cover = path.with_name("cover.jpg")
-    ffmpeg("-f", "lavfi", "-i", "color=red:size=600x600", "-frames:v", "1", cover)
-    ffmpeg(
-        "-i", cover, "-i", make("mp4", path.parent), "-map", "1", "-map", "0", "-c", "copy",
-        "-disposition:v:1", "attached_pic", path,
+def _edited() -> Iterable[Clip]:
+    """Pictures that a poster must not be made of, before and between some that it may."""
+    numbered = f"testsrc2=size=320x180:rate=30:duration=4,{paint_numbers()}"
+    black = "color=black:size=320x180:rate=30"
+    silent: dict[str, Any] = {"sounds": ()}
+    gop_1s = ("-g", "30", "-keyint_min", "30", "-sc_threshold", "0")
+    often = ("-c:v", "libx264", "-preset", "ultrafast", *gop_1s, "-pix_fmt", "yuv420p")
+    yield Clip(
+        "black-intro", "mp4", spliced(f"{black}:duration=4", numbered, options=often), "4 s of black, then numbers",
+        frames=240, keyframe_seconds=1, **silent,
+    )  # fmt: skip
+    yield Clip(
+        "all-black", "mp4", spliced(f"{black}:duration=4", options=often), frames=120, keyframe_seconds=1, **silent
+    )
+    other = f"testsrc=size=320x180:rate=30:duration=6,format=yuv420p,{paint_numbers(512)}"
+    first = f"testsrc2=size=320x180:rate=30:duration=6,{paint_numbers()}"
+    yield Clip(
+        "dissolve", "mp4",
+        spliced(first, other, joint="xfade=transition=fade:duration=2:offset=4", options=often),
+        "two pictures; from 4 to 6 s one becomes the other, whose numbers start at 512", frames=300,
+        keyframe_seconds=1, **silent,
+    )  # fmt: skip
+    yield Clip(
+        "fade-in", "mp4", spliced(f"{first},fade=t=in:d=4", options=often),
+        "brightens from black for 4 s, 2 s remain", frames=180, keyframe_seconds=1, **silent,
+    )  # fmt: skip
+    yield Clip(
+        "blurred-start", "mp4",
+        spliced(f"{first},gblur=sigma=12:enable=lt(t\\,3.5)", options=often),
+        "out of focus for 3.5 s", frames=180, keyframe_seconds=1, **silent,
     )  # fmt: skip
 
 
-def _text(content: bytes) -> Builder:
-    def build(path: Path) -> None:
-        path.write_bytes(content)
+def _clocks() -> Iterable[Clip]:
+    yield _clip("late-start-ts", "ts", None, *h264(), *AAC, "-output_ts_offset", "1400", start_seconds=1401.4)
+    for suffix in ("mp4", "mkv"):
+        yield _clip(f"late-start-{suffix}", suffix, None, *h264(), *AAC, "-output_ts_offset", "10", start_seconds=10.0)
+    part = (Recipe(Source(frames=90), (*h264(), *AAC)), Recipe(Source(frames=90, first=90), (*h264(), *AAC)))
+    for suffix in ("ts", "flv"):
+        for label, offset, frames, note in (
+            ("jump", 63.0, 180, "the clock jumps 60 s ahead after 3 s; the numbers go on"),
+            ("hole", 6.0, 270, "3 s are missing after 3 s; the numbers go on"),
+            ("restart", 0.0, 180, "the clock starts anew after 3 s; the numbers go on"),
+        ):
+            build = joined(*part, offset_seconds=offset, suffix=suffix)
+            yield Clip(f"{label}-{suffix}", suffix, build, note, frames=frames)
 
-    return build
+
+def _sounds() -> Iterable[Clip]:
+    late = ("-filter:a", "asetpts=PTS+1/TB")
+    yield _clip(
+        "audio-late",
+        "mp4",
+        Source(sounds=(sine(3),)),
+        *h264(),
+        *AAC,
+        *late,
+        sounds=(Sound(start_seconds=1, seconds=3),),
+    )
+    yield _clip(
+        "audio-late-ts",
+        "ts",
+        Source(sounds=(sine(3),)),
+        *h264(),
+        *AAC,
+        *late,
+        sounds=(Sound(start_seconds=1, seconds=3),),
+    )
+    yield _clip("audio-short", "mp4", Source(sounds=(sine(2),)), sounds=(Sound(seconds=2),))
+    yield _clip("audio-long", "mp4", Source(sounds=(sine(6),)), sounds=(Sound(seconds=6),))
+    yield _clip("mono", "mp4", None, *h264(), "-c:a", "aac", "-ac", "1", sounds=(Sound(channels=1),))
+    yield _clip(
+        "surround", "mp4", None, *h264(), "-af", "pan=5.1|FL=c0|FR=c0|FC=c0|LFE=c0|BL=c0|BR=c0", "-c:a", "aac",
+        sounds=(Sound(channels=6),),
+    )  # fmt: skip
+    languages = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra")
+    two = Source(sounds=(sine(4), sine(4, 880)))
+    tracks = (Sound(language="eng"), Sound(language="fra"))
+    for suffix in ("mp4", "mkv", "ts"):
+        yield _clip(f"two-languages-{suffix}", suffix, two, *h264(), *AAC, *languages, sounds=tracks)
+    yield _clip("silence", "mp4", Source(sounds=("anullsrc=r=48000:cl=stereo:d=4",)))
+    yield _clip("aac-44100", "mp4", Source(sounds=(sine(4, sample_rate=44100),)), sounds=(Sound(sample_rate=44100),))
+    for suffix, codec, encoder, rate in (
+        ("mkv", "mp3", "libmp3lame", 48000),
+        ("flv", "mp3", "libmp3lame", 44100),
+        ("mkv", "opus", "libopus", 48000),
+        ("ts", "ac3", "ac3", 48000),
+    ):
+        yield _clip(
+            f"{codec}-{suffix}", suffix, None, *h264(), "-c:a", encoder, "-ac", "2", "-ar", str(rate),
+            sounds=(Sound(codec, sample_rate=rate),),
+        )  # fmt: skip
 
 
-def _anullsrc(layout: str) -> str:
-    return f"anullsrc=channel_layout={layout}:sample_rate=48000,atrim=duration=9"
+def _damaged() -> Iterable[Clip]:
+    plain = Recipe(options=(*h264(30), *AAC))
+    fragmented = Recipe(options=(*h264(30), *AAC, "-movflags", FRAGMENTED))
+    for suffix in ("ts", "flv", "mkv"):
+        yield Clip(f"truncated-{suffix}", suffix, cut(plain), "60 % of its bytes", frames=None, keyframe_seconds=1)
+    yield Clip("truncated-fragmented", "mp4", cut(fragmented), "60 % of its bytes", frames=None, keyframe_seconds=1)
+    yield Clip("noise-in-ts", "ts", damaged(plain), "12 packets in the middle are noise", keyframe_seconds=1)
+    yield Clip(
+        "headless-ts", "ts", headless(plain, 10), "starts 20 frames before a keyframe", frames=90, first_number=30,
+        keyframe_seconds=1,
+    )  # fmt: skip
 
 
-_VFR: Final = "setpts='PTS+0.4*mod(N*7919\\,13)/13/30/TB'"
-_HEVC: Final = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none", "-tag:v", "hvc1")
-_BT2020: Final = ("-color_primaries", "bt2020", "-colorspace", "bt2020nc")
-_TEN_BITS: Final = ("-pix_fmt", "yuv420p10le")
-_MPEG2: Final = ("-c:v", "mpeg2video", "-q:v", "3", "-bf", "2")
-_NO_DELAY: Final = ("-muxdelay", "0", "-muxpreload", "0")
+def _refused() -> Iterable[Clip]:
+    whole = Recipe(options=(*h264(), *AAC))
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nhttp://127.0.0.1/segment.ts\n#EXT-X-ENDLIST\n"
+    yield _bad("no-moov", "mp4", cut(whole), "recording-not-media", "cut off before its index was written")
+    yield _bad("noise", "mp4", noise(), "recording-not-media")
+    yield _bad("empty", "mp4", written(b""), "recording-empty")
+    yield _bad("text", "mp4", written("Nothing to be seen here.\n" * 40), "recording-not-media")
+    yield _bad("sound-only", "m4a", sound_only, "recording-without-video")
+    yield _bad("playlist-disguised", "mp4", written(playlist), "recording-refused")
+    yield _bad("concat-disguised", "mp4", written("ffconcat version 1.0\nfile /etc/passwd\n"), "recording-refused")
+
 
 CLIPS: Final[dict[str, Clip]] = {
-    # containers
-    "mp4": Clip(".mp4", encoded(), 270),
-    "mov": Clip(".mov", encoded(), 270),
-    "mkv": Clip(".mkv", encoded(), 270),
-    "flv": Clip(".flv", encoded(), 270),
-    "ts": Clip(".ts", encoded(), 270),
-    "ts-open-gop": Clip(
-        ".ts",
-        encoded(13, NTSC, video=(*X264, "-bf", "3", "-b_strategy", "0", "-x264-params", "open-gop=1")),
-        390,
-        NTSC,
-    ),
-    "fragmented": Clip(".mp4", encoded(more=("-movflags", "frag_keyframe+empty_moov")), 270),
-    "webm": Clip(
-        ".webm",
-        encoded(video=("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"), audio=("-c:a", "libopus")),
-        270,
-        facts={"codec": "vp9"},
-    ),
-    # codecs
-    "hevc": Clip(".mp4", encoded(video=_HEVC), 270, facts={"codec": "hevc"}),
-    "av1": Clip(".mp4", encoded(video=("-c:v", "libsvtav1", "-preset", "12")), 270, facts={"codec": "av1"}),
-    "mpeg2": Clip(".ts", encoded(9, 25, video=_MPEG2, audio=("-c:a", "mp2")), 225, Fraction(25)),
-    "h264-10-bit": Clip(".mp4", encoded(more=_TEN_BITS), 270, facts={"bit_depth": 10}),
-    "hevc-10-bit": Clip(".mp4", encoded(video=_HEVC, more=_TEN_BITS), 270, facts={"bit_depth": 10}),
-    "hdr-pq": Clip(
-        ".mp4",
-        encoded(7, video=_HEVC, more=(*_TEN_BITS, *_BT2020, "-color_trc", "smpte2084")),
-        210,
-        numbered=False,
-        facts={"hdr": True},
-    ),
-    "hdr-hlg": Clip(
-        ".mp4",
-        encoded(7, video=_HEVC, more=(*_TEN_BITS, *_BT2020, "-color_trc", "arib-std-b67")),
-        210,
-        numbered=False,
-        facts={"hdr": True},
-    ),
-    # frame rates
-    "rate-23.976": Clip(".mp4", encoded(12, Fraction(24000, 1001)), 288, Fraction(24000, 1001)),
-    "rate-24": Clip(".mkv", encoded(9, 24), 216, Fraction(24)),
-    "rate-25": Clip(".flv", encoded(9, 25), 225, Fraction(25)),
-    "rate-29.97": Clip(".mkv", encoded(13, NTSC), 390, NTSC),
-    "rate-50": Clip(".mp4", encoded(9, 50), 450, Fraction(50)),
-    "rate-59.94": Clip(".mkv", encoded(9, Fraction(60000, 1001)), 540, Fraction(60000, 1001)),
-    "rate-60": Clip(".ts", encoded(9, 60), 540, Fraction(60)),
-    "rate-variable": Clip(
-        ".mkv",
-        encoded(9, filters=_VFR, more=("-fps_mode", "passthrough")),
-        None,
-        facts={"variable_frame_rate": True},
-    ),
-    # pictures
-    "interlaced": Clip(
-        ".mp4",
-        encoded(8, 50, filters="interlace", more=("-flags", "+ildct+ilme", "-x264-params", "tff=1")),
-        200,
-        Fraction(25),
-        numbered=False,
-        facts={"interlaced": True},
-    ),
-    "interlaced-mpeg2": Clip(
-        ".ts",
-        encoded(8, 50, video=(*_MPEG2, "-flags", "+ildct+ilme"), filters="interlace,setfield=tff"),
-        200,
-        Fraction(25),
-        numbered=False,
-        facts={"interlaced": True},
-    ),
-    "rotated-90": Clip(
-        ".mp4", copied("mp4", before=("-display_rotation", "-90")), 270, size=(180, 320), numbered=False
-    ),
-    "rotated-180": Clip(".mp4", copied("mp4", before=("-display_rotation", "180")), 270, numbered=False),
-    "rotated-270": Clip(
-        ".mp4", copied("mp4", before=("-display_rotation", "90")), 270, size=(180, 320), numbered=False
-    ),
-    "odd-size": Clip(".mkv", encoded(size="321x181", more=("-pix_fmt", "yuv444p")), 270, size=(321, 181)),
-    "anamorphic": Clip(".mp4", encoded(filters="setsar=4/3"), 270, size=(427, 180)),
-    "portrait": Clip(".mp4", encoded(size="180x320"), 270, size=(180, 320)),
-    "one-frame": Clip(".mp4", encoded(1 / 30, audio=None), 1, audio=0),
-    "keyframes-10-s": Clip(".mkv", encoded(25, gop=300), 750),
-    "size-changes": Clip(
-        ".ts",
-        joined((6, 0, "320x180", ()), (6, 180, "640x360", ("-output_ts_offset", "6"))),
-        360,
-    ),
-    "cover": Clip(".mp4", _with_cover, 270),
-    # clocks
-    "starts-late-ts": Clip(".ts", copied("ts", "-output_ts_offset", "1400"), 270),
-    "starts-late-mkv": Clip(".mkv", copied("mkv", "-output_ts_offset", "10"), 270),
-    "jumps-60-s-ts": Clip(
-        ".ts",
-        joined((6, 0, "320x180", ()), (6, 180, "320x180", ("-output_ts_offset", "66"))),
-        360,
-        notes=("clock-jumped",),
-    ),
-    "restarts-ts": Clip(
-        ".ts",
-        joined((6, 0, "320x180", ("-output_ts_offset", "100")), (6, 180, "320x180", ())),
-        360,
-        notes=("clock-jumped",),
-    ),
-    "restarts-flv": Clip(".flv", _flv_restart, 360, notes=("clock-jumped",)),
-    "hole-3-s": Clip(
-        ".ts",
-        joined((6, 0, "320x180", ()), (6, 180, "320x180", ("-output_ts_offset", "9"))),
-        450,
-        numbers=lambda frame: frame if frame < 180 else 179 if frame < 270 else frame - 90,
-    ),
-    # sound
-    "audio-late": Clip(".mkv", encoded(sound=f"{tone(8)},asetpts=PTS+1/TB"), 270),
-    "audio-short": Clip(".mp4", encoded(sound=tone(7)), 270),
-    "audio-long": Clip(".mp4", encoded(sound=tone(11)), 270, notes=("audio-cut",)),
-    "audio-none": Clip(".mp4", encoded(audio=None), 270, audio=0),
-    "audio-mono": Clip(".mp4", encoded(audio=("-c:a", "aac", "-ac", "1")), 270),
-    "audio-5.1": Clip(".mp4", encoded(audio=("-c:a", "aac", "-ac", "6")), 270),
-    "audio-silent": Clip(".mp4", encoded(sound=_anullsrc("stereo")), 270),
-    "audio-44100": Clip(".mp4", encoded(sound=tone(9, rate=44100)), 270),
-    "audio-mp3": Clip(".mkv", encoded(audio=("-c:a", "libmp3lame", "-ac", "2")), 270),
-    "audio-ac3": Clip(".ts", encoded(audio=("-c:a", "ac3", "-ac", "2")), 270),
-    "audio-opus": Clip(".mkv", encoded(audio=("-c:a", "libopus")), 270),
-    "audio-two": Clip(
-        ".mp4",
-        copied("mp4", "-map", "0:a", "-metadata:s:a:0", "language=zho", "-metadata:s:a:1", "language=eng"),
-        270,
-        audio=2,
-    ),
-    # recordings that broke
-    "late-start-ts": Clip(
-        ".ts", cut("ts-open-gop", 0.1, 1.0), None, NTSC, numbered=False, notes=("video-starts-late",)
-    ),
-    "damaged-ts": Clip(".ts", _damaged, 270, numbered=False),
-    "truncated-ts": Clip(".ts", cut("ts"), None, numbered=False),
-    "truncated-flv": Clip(".flv", cut("flv"), None, notes=("recording-truncated",)),
-    "truncated-mkv": Clip(".mkv", cut("mkv"), None, notes=("recording-truncated",)),
-    "truncated-fragmented": Clip(".mp4", cut("fragmented"), None, notes=("recording-truncated",)),
-}
-
-# Files that are no recordings, and the code of the error each must have.
-BAD: Final[dict[str, tuple[str, Builder, str]]] = {
-    "empty": (".mp4", _text(b""), "recording-empty"),
-    "garbage": (".mp4", _text(bytes(range(1, 250)) * 400), "recording-not-media"),
-    "text": (".mp4", _text(b"This is a letter, not a film.\n" * 200), "recording-not-media"),
-    "no-moov": (".mp4", cut("mp4"), "recording-not-media"),
-    "audio-only": (".m4a", lambda path: ffmpeg("-f", "lavfi", "-i", tone(3), *AAC, path), "recording-without-video"),
-    "hls": (".mp4", _text(b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n/etc/passwd\n"), "recording-refused"),
-    "ffconcat": (".mp4", _text(b"ffconcat version 1.0\nfile /etc/passwd\n"), "recording-refused"),
-    "dash": (".mp4", _text(b'<?xml version="1.0"?>\n<MPD type="static"></MPD>\n'), "recording-refused"),
-    "sdp": (".mp4", _text(b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "recording-refused"),
+    clip.name: clip
+    for group in (_containers_and_codecs, _rates, _pictures, _edited, _clocks, _sounds, _damaged, _refused)
+    for clip in group()
 }

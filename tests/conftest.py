@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,3 +89,12 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     made.upgrade()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path of a clip of `tests.clips.CLIPS`, made once a run, when first asked for."""
+    from tests.clips import make
+
+    folder = tmp_path_factory.mktemp("clips")
+    return lambda name: make(name, folder)

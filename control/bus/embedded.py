@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from celery import Celery
 from celery.beat import Scheduler, Service
+from celery.exceptions import WorkerShutdown
 from celery.worker import WorkController
+from celery.worker.control import control_command
 from kombu.transport.memory import Channel, Transport
 
 from control import settings as process_settings
@@ -31,6 +33,7 @@ log = logging.getLogger("afterlive.embedded")
 _SCHEDULE: Final = "pipelines.schedule"
 _FAST_THREADS: Final = 4
 _START_SECONDS: Final = 15.0
+_END: Final = "end_worker"
 
 
 class Embedded:
@@ -46,7 +49,7 @@ class Embedded:
         schedule = importlib.import_module(_SCHEDULE).SCHEDULE if PIPELINES in modules else {}
         self.app: Celery = make_app(settings.bus, modules, schedule)
         self.relay = Relay(self.ledger, self.app)
-        self._workers: list[tuple[Any, threading.Thread]] = []
+        self._workers: list[threading.Thread] = []
         # In memory: at the next start the reconciler runs at once anyway.
         self._beat = Service(self.app, scheduler_cls=Scheduler, max_interval=1)
         self._clock = threading.Thread(target=self._beat.start, name="beat", daemon=True)
@@ -72,20 +75,19 @@ class Embedded:
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
         self._clock.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ends the workers; what runs is cut off, and goes on at the next start."""
         cancellations.halt()
         self._beat.stop()
         self.relay.stop()
-        for worker, _ in self._workers:
-            worker.signal_consumer_close()
         if self._workers:
-            # Each looks up from its queues when something comes, else only every other second.
-            self.app.control.broadcast("ping", reply=False)
-        for worker, _ in self._workers:
-            worker.stop()
-        for _, thread in self._workers:
-            thread.join(5)
+            self.app.control.broadcast(_END, reply=False)
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._workers:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("%s still works on something that does not stop", thread.name)
+        self._workers.clear()
 
     def __enter__(self) -> Embedded:
         self.start()
@@ -110,7 +112,7 @@ class Embedded:
         )
         thread = threading.Thread(target=worker.start, name=f"worker-{name}", daemon=True)
         thread.start()
-        self._workers.append((worker, thread))
+        self._workers.append(thread)
         deadline = time.monotonic() + _START_SECONDS
         while not (worker.consumer and worker.consumer.task_consumer):
             if not thread.is_alive() or time.monotonic() > deadline:
@@ -122,6 +124,12 @@ class Embedded:
         if PIPELINES in self._modules:
             called: Callable[..., Any] = getattr(importlib.import_module(module), function)
             called(self.ledger, self.settings.media, **arguments)
+
+
+@control_command(name=_END)
+def _on_end(_state: Any) -> NoReturn:
+    """Ends the worker in its own thread, and at once: told from outside it would first look at its queues for long."""
+    raise WorkerShutdown(0)
 
 
 def _forget_messages() -> None:

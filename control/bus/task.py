@@ -216,7 +216,7 @@ def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> None:
     request = self.request
     published = request.get(PUBLISHED_AT)
     if published:
-        due = datetime.fromisoformat(request.eta).timestamp() if request.eta else 0.0
+        due = datetime.fromisoformat(str(request.eta)).timestamp() if request.eta else 0.0
         waited = time.time() - max(float(published), due)
         telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(max(0.0, waited))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -67,13 +67,14 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 def work_spec(**changes: Any) -> names.TaskSpec:
-    return spec_of(**({"name": "tests.part", "queue": names.LOW, "reports_to_replay": True} | changes))
+    defaults: dict[str, Any] = {"name": "tests.part", "queue": names.LOW, "reports_to_replay": True}
+    return spec_of(**(defaults | changes))
 
 
 def metric(name: str, **labels: str) -> float:

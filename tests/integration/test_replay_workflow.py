@@ -1,0 +1,651 @@
+"""From a stream's end to its replay, on the real bus and ledger, with a media tier that needs no ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import m3u8
+import pytest
+from sqlalchemy import select, update
+
+from control.bus import names
+from control.bus.embedded import Embedded
+from control.bus.messages import Problem
+from control.bus.publish import send
+from control.errors import EncoderFailed, InputError, StorageUnavailable
+from control.ledger import outbox, parts, replays, streams, views
+from control.ledger.base import now
+from control.ledger.engine import Ledger
+from control.ledger.models import OutboxRow, Part, Replay
+from control.ledger.views import ReplayView
+from control.settings import Settings
+from control.storage import LocalStore, ObjectStore, open_store
+from pipelines import publish as publish_module
+from pipelines import replay as flow
+from pipelines import workflows
+from pipelines.reconcile import reconcile
+from tests.bus import bus, until
+from tests.fake_media import Studio
+
+
+@pytest.fixture
+def studio() -> Studio:
+    return Studio()
+
+
+class Made:
+    """A running back end, and what a client sees of it."""
+
+    def __init__(self, running: Embedded) -> None:
+        self.app = running.app
+        self.ledger = running.ledger
+        self.store: ObjectStore = open_store(running.settings.storage)
+
+    def end(self, stream_id: str = "s", recording: str = "60s.mp4") -> str:
+        with self.ledger.write() as session:
+            streams.create(session, title=stream_id, stream_id=stream_id)
+            return streams.end(session, stream_id, recording=recording).id
+
+    def do(self, action: Callable[..., Any], stream_id: str = "s") -> None:
+        with self.ledger.write() as session:
+            action(session, stream_id)
+
+    def view(self, stream_id: str = "s") -> ReplayView:
+        with self.ledger.read() as session:
+            found = views.snapshot(session, stream_id).replay
+        assert found
+        return found
+
+    def wait(self, state: str, stream_id: str = "s", seconds: float = 15) -> ReplayView:
+        until(lambda: self.view(stream_id).state == state, f"{stream_id} is {state}", seconds)
+        return self.view(stream_id)
+
+    def events(self, stream_id: str = "s") -> list[str]:
+        with self.ledger.read() as session:
+            return [event.name for event in views.events_after(session, stream_id, 0)]
+
+    def parts(self, replay_id: str, **where: str) -> dict[str, Part]:
+        with self.ledger.read() as session:
+            return {part.name: part for part in parts.of_replay(session, replay_id, **where)}
+
+    def files(self, prefix: str) -> set[str]:
+        return {key.removeprefix(prefix) for key in self.store.list(prefix)}
+
+    def playlist(self, name: str) -> m3u8.M3U8:
+        return m3u8.loads(self.store.get_bytes(self.view().prefix + name).decode())
+
+    def settle(self) -> None:
+        """Until nothing is on its way any more (what is to be sent later aside)."""
+
+        def quiet() -> bool:
+            with self.ledger.read() as session:
+                return not outbox.due(session, 1)
+
+        until(quiet, "the outbox is empty")
+        time.sleep(0.2)
+
+
+@contextmanager
+def backend(settings: Settings, studio: Studio) -> Iterator[Made]:
+    with bus(settings, *studio.bodies()) as running:
+        yield Made(running)
+
+
+def with_media(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"media": settings.media.model_copy(update=changes)})
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def test_from_the_end_of_a_stream_to_its_replay(settings: Settings, studio: Studio) -> None:
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        view = made.wait("completed")
+        assert made.events() == ["stream.ended", "replay.planned", "replay.playable", "replay.completed"]
+        assert (view.progress, view.playable, view.problem) == (1.0, True, None)
+        assert view.frames_done == view.frames_total == 1800
+        assert view.chunks_done == view.chunks_total == len([name for name in studio.made if "chunk" in name])
+        files = made.files(f"replays/{replay_id}/")
+        assert not [name for name in files if name.startswith(".work")]
+        assert {"master.m3u8", "replay.json", "poster.jpg", "storyboard.vtt", "audio/playlist.m3u8"} <= files
+        master = made.playlist("master.m3u8")
+        assert {playlist.uri for playlist in master.playlists} == {"360p/playlist.m3u8", "234p/playlist.m3u8"}
+        for rung in ("360p", "234p"):
+            video = made.playlist(f"{rung}/playlist.m3u8")
+            assert (video.playlist_type, video.is_endlist) == ("vod", True)
+            assert sum(segment.duration or 0 for segment in video.segments) == pytest.approx(60)
+            assert {segment.uri for segment in video.segments} <= {
+                name.removeprefix(f"{rung}/") for name in files if name.startswith(f"{rung}/seg-")
+            }
+            assert made.playlist(f"{rung}/iframes.m3u8").is_i_frames_only
+        summary = json.loads(made.store.get_bytes(view.prefix + "replay.json"))
+        assert set(summary["checks"].values()) == {True}
+        assert [rung["frames"] for rung in summary["rungs"]] == [1800, 1800]
+        assert "keyframes" not in summary["source"]["video"]
+
+
+def test_it_can_be_watched_while_it_is_made(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00002", "chunk-00003"}
+    with backend(settings, studio) as made:
+        made.end()
+        until(lambda: made.view().playable, "it plays")
+        master = made.playlist("master.m3u8")
+        for name in [str(each.uri) for each in (*master.playlists, *master.media)]:
+            growing = made.playlist(name)
+            assert (growing.playlist_type, growing.is_endlist) == ("event", False)
+            assert 0 < sum(segment.duration or 0 for segment in growing.segments) < 60
+            folder = made.view().prefix + name.rpartition("/")[0]
+            assert all(made.store.size(f"{folder}/{segment.uri}") for segment in growing.segments)
+        assert made.view().state == "transcoding"
+        assert made.store.size(made.view().prefix + "replay.json") is None
+        studio.release()
+        made.wait("completed")
+        assert made.playlist("360p/playlist.m3u8").is_endlist
+
+
+def test_nothing_is_playable_before_the_sound_is_there(settings: Settings, studio: Studio) -> None:
+    studio.held = {"audio"}
+    with backend(with_media(settings, concurrency=3), studio) as made:
+        replay_id = made.end()
+        until(lambda: len(made.parts(replay_id, kind="chunk", state="done")) == 5, "all chunks are done")
+        made.settle()
+        assert not made.view().playable
+        assert "master.m3u8" not in made.files(made.view().prefix)
+        studio.release()
+        made.wait("completed")
+
+
+def test_the_master_comes_last(settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sees it finds all it leads to."""
+    order: list[str] = []
+    put = LocalStore.put_bytes
+
+    def spy(self: LocalStore, key: str, data: bytes) -> None:
+        put(self, key, data)
+        if not key.endswith(".json") or key.endswith("replay.json"):
+            order.append(key.split("/", 2)[2])
+
+    monkeypatch.setattr(LocalStore, "put_bytes", spy)
+    with backend(settings, studio) as made:
+        made.end()
+        made.wait("completed")
+    ends = [number for number, name in enumerate(order) if name == "master.m3u8"]
+    assert ends[-1] == len(order) - 1
+    assert set(order[: ends[0]]) >= {"360p/playlist.m3u8", "360p/iframes.m3u8", "audio/playlist.m3u8"}
+
+
+# --- windows and fairness ---------------------------------------------------------------------------------------------
+
+
+def test_so_many_chunks_of_one_stream_are_on_the_bus(settings: Settings, studio: Studio) -> None:
+    studio.chunk_seconds = 0.02
+    most = 0
+    with backend(with_media(settings, chunks_in_flight=3, chunk_seconds=6), studio) as made:
+        replay_id = made.end(recording="180s.mp4")
+        while made.view().state in replays.ACTIVE:
+            sent = len(made.parts(replay_id, kind="chunk", state="sent"))
+            assert sent <= 3
+            most = max(most, sent)
+        assert made.view().state == "completed"
+    assert most == 3
+
+
+def test_a_long_stream_does_not_starve_a_short_one(settings: Settings, studio: Studio) -> None:
+    studio.chunk_seconds = 0.03
+    with backend(with_media(settings, chunks_in_flight=2, chunk_seconds=6), studio) as made:
+        made.end("long", "1200s.mp4")
+        until(lambda: made.view("long").chunks_done >= 2, "the long one is under way")
+        made.end("short", "12s.mp4")
+        made.wait("completed", "short")
+        long = made.view("long")
+        assert long.state == "transcoding"
+        assert long.chunks_done < long.chunks_total / 2
+
+
+def test_the_window_refills_on_reconciling(settings: Settings, studio: Studio) -> None:
+    """Whatever emptied it: pending chunks and an empty bus may not stay that way."""
+    studio.held = {"chunk-00000", "chunk-00001"}
+    with backend(with_media(settings, chunks_in_flight=2), studio) as made:
+        replay_id = made.end()
+        until(lambda: len(made.parts(replay_id, kind="chunk", state="sent")) == 2, "the window is full")
+        with made.ledger.write() as session:  # as if their messages and all that followed were lost
+            session.execute(update(Part).where(Part.kind == "chunk").values(state="pending"))
+        reconcile(made.ledger, with_media(settings, chunks_in_flight=2).media)
+        assert len(made.parts(replay_id, kind="chunk", state="sent")) == 2
+        studio.release()
+        made.wait("completed")
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_of_a_running_chunk_is_seen(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00000"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done == 4, "the others are done")
+        progress = {"done_frames": 180, "total_frames": 360, "fps": 60.0}
+        address = {"replay_id": replay_id, "run": 1, "part": "chunk-00000"}
+        send(made.app, names.PART_PROGRESS, {**address, "progress": progress})
+        until(lambda: made.view().frames_done == 1620, "it is seen")
+        view = made.view()
+        assert (view.fps, view.speed) == (60.0, 2.0)
+        assert view.eta_seconds == pytest.approx(180 / 60)
+        assert 0.85 < view.progress < 0.95
+        studio.release()
+        assert made.wait("completed").frames_done == 1800
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_goes_on_after_the_process_was_lost(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00003"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done >= 3, "half of it is done")
+        kept = set(studio.made)
+    again = Studio()
+    with backend(settings, again) as made:
+        assert made.wait("completed").prefix == f"replays/{replay_id}/"
+        assert f"{replay_id}/chunk-00003" in again.made
+        assert not kept & set(again.made)
+        summary = json.loads(made.store.get_bytes(f"replays/{replay_id}/replay.json"))
+        assert set(summary["checks"].values()) == {True}
+
+
+def test_a_chunk_that_was_stored_but_not_answered_is_not_made_again(settings: Settings, studio: Studio) -> None:
+    with backend(settings, studio) as made:
+        studio.held = {"chunk-00004"}
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done == 4, "four are done")
+        made.settle()
+    with Ledger(settings.ledger.url).write() as session:  # the answers were lost with the bus
+        session.execute(update(Part).where(Part.kind == "chunk").values(state="sent", result=None))
+    again = Studio()
+    with backend(settings, again) as made:
+        made.wait("completed")
+        assert [name for name in again.made if "chunk" in name] == [f"{replay_id}/chunk-00004"]
+        summary = json.loads(made.store.get_bytes(f"replays/{replay_id}/replay.json"))
+        assert summary["timings"]["chunks_reused"] == 4
+
+
+@pytest.mark.parametrize("how", ["in the outbox", "lost on the bus"])
+def test_accepted_and_lost_at_once_it_is_made_all_the_same(settings: Settings, studio: Studio, how: str) -> None:
+    ledger = Ledger(settings.ledger.url)
+    ledger.upgrade()
+    with ledger.write() as session:
+        streams.create(session, title="t", stream_id="s")
+        streams.end(session, "s", recording="12s.mp4")
+        if how == "lost on the bus":
+            session.flush()
+            outbox.sent(session, [row.id for row in session.scalars(select(OutboxRow))])
+    with backend(settings, studio) as made:
+        made.wait("completed")
+
+
+def test_the_clock_sends_again_only_what_is_silent(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00000", "chunk-00001"}
+    with backend(with_media(settings, chunks_in_flight=2), studio) as made:
+        made.end()
+        until(lambda: made.view().chunks_total and studio.most_at_once == 2, "two run")
+        made.settle()
+        assert reconcile(made.ledger, settings.media) == 0
+        with made.ledger.write() as session:
+            old = now() - timedelta(hours=1)
+            where = (Part.name == "chunk-00000") & (Part.state == "sent")
+            assert session.execute(update(Part).where(where).values(heartbeat_at=old)).rowcount == 1  # type: ignore[attr-defined]
+        assert reconcile(made.ledger, settings.media) == 1
+        assert reconcile(made.ledger, settings.media) == 0
+        studio.release()
+        made.wait("completed")
+
+
+def test_a_fact_that_nobody_handled_is_noticed_by_the_clock(settings: Settings) -> None:
+    ledger = Ledger(settings.ledger.url)
+    ledger.upgrade()
+    with ledger.write() as session:
+        streams.create(session, title="t", stream_id="s")
+        replay_id = streams.end(session, "s", recording="a.mp4").id
+    reconcile(ledger, settings.media)
+    with ledger.read() as session:
+        assert replays.get(session, replay_id).state == "waiting"  # just now: it may still be on its way
+    with ledger.write() as session:
+        session.execute(update(Replay).values(updated_at=now() - timedelta(minutes=5)))
+    reconcile(ledger, settings.media)
+    with ledger.read() as session:
+        assert replays.get(session, replay_id).state == "probing"
+
+
+# --- messages that come twice, late, or for another run ---------------------------------------------------------------
+
+
+def test_answers_that_come_twice_change_nothing(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00004"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done == 4, "four are done")
+        made.settle()
+        before = made.parts(replay_id)
+        for part in before.values():
+            if part.state == "done":
+                answer = {"replay_id": replay_id, "run": 1, "part": part.name, "result": part.result}
+                send(made.app, names.PART_DONE, answer)
+        failure = {"code": "encoder-failed", "detail": "late"}
+        late = {"replay_id": replay_id, "run": 1, "part": "chunk-00000", "problem": failure}
+        send(made.app, names.PART_FAILED, late)
+        time.sleep(0.3)
+        made.settle()
+        after = made.parts(replay_id)
+        assert {name: (part.state, part.done_at) for name, part in after.items()} == {
+            name: (part.state, part.done_at) for name, part in before.items()
+        }
+        assert made.view().state == "transcoding"
+        studio.release()
+        made.wait("completed")
+        assert made.events().count("replay.completed") == made.events().count("replay.playable") == 1
+
+
+def test_facts_that_come_twice_start_one_replay(settings: Settings, studio: Studio) -> None:
+    with backend(settings, studio) as made:
+        replay_id = made.end(recording="12s.mp4")
+        facts = {"replay_id": replay_id, "run": 1, "prefix": f"replays/{replay_id}/"}
+        for _ in range(3):
+            send(made.app, names.HANDLE_FACT, {"fact": "stream.ended", "facts": facts})
+        made.wait("completed")
+        made.settle()
+        assert sorted(studio.made) == sorted(set(studio.made))
+        assert studio.made.count(f"{replay_id}/recording") == 1
+
+
+def test_playlists_are_written_by_one_at_a_time_and_never_go_back(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = threading.Semaphore(1)
+    lengths: list[int] = []
+    write = publish_module._write
+
+    def slow(store: ObjectStore, replay: Any, done: Any, *, complete: bool) -> float:
+        assert at_once.acquire(blocking=False), "two write playlists of one replay"
+        try:
+            time.sleep(0.05)
+            seconds = write(store, replay, done, complete=complete)
+            lengths.append(round(seconds))
+            return seconds
+        finally:
+            at_once.release()
+
+    monkeypatch.setattr(publish_module, "_write", slow)
+    with backend(with_media(settings, chunk_seconds=6, concurrency=4), studio) as made:
+        made.end(recording="120s.mp4")
+        made.wait("completed", seconds=30)
+        assert made.playlist("360p/playlist.m3u8").is_endlist
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == 120
+
+
+# --- cancel -----------------------------------------------------------------------------------------------------------
+
+
+def test_cancel_stops_the_work_and_leaves_nothing(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00002", "chunk-00003"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().playable and studio._running == 2, "it plays and two run")
+        made.do(streams.cancel)
+        assert made.view().state == "cancelled"
+        until(lambda: studio._running == 0, "the workers stop", seconds=1)
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "nothing is left")
+        assert {part.state for part in made.parts(replay_id).values()} == {"done", "cancelled"}
+        assert made.events()[-1] == "replay.cancelled"
+        made_before = len(studio.made)
+        # A worker that heard nothing of it answers late, and has left its files.
+        made.store.put_bytes(f"replays/{replay_id}/360p/seg-00000.m4s", b"late")
+        result = made.parts(replay_id)["chunk-00000"].result
+        send(made.app, names.PART_DONE, {"replay_id": replay_id, "run": 1, "part": "chunk-00003", "result": result})
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "they are removed again")
+        assert made.view().state == "cancelled"
+        assert len(studio.made) == made_before
+
+
+def test_what_was_being_stored_when_the_word_came_is_removed_a_little_later(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "_AGAIN_SECONDS", 0.5)
+    studio.held = {"chunk-00000"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done > 0, "it is being made")
+        made.do(streams.cancel)
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "nothing is left")
+        made.store.put_bytes(f"replays/{replay_id}/360p/seg-00001.m4s", b"late")
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "nor that")
+
+
+def test_a_replay_cancelled_before_it_began_never_begins(settings: Settings, studio: Studio) -> None:
+    ledger = Ledger(settings.ledger.url)
+    ledger.upgrade()
+    with ledger.write() as session:
+        streams.create(session, title="t", stream_id="s")
+        streams.end(session, "s", recording="12s.mp4")
+        streams.cancel(session, "s")
+    with backend(settings, studio) as made:
+        made.settle()
+        assert made.view().state == "cancelled"
+    assert studio.made == []
+
+
+def test_a_cancelled_replay_can_be_made_after_all(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A chunk that is let go at the very moment may still be stored after the first sweep.
+    monkeypatch.setattr(workflows, "_AGAIN_SECONDS", 1)
+    studio.held = {"chunk-00002"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().playable, "it plays")
+        made.do(streams.cancel)
+        studio.release()
+        made.do(streams.retry)
+        view = made.wait("completed")
+        assert view.prefix == f"replays/{replay_id}.2/"
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "the first one's files are gone")
+        made.settle()
+        assert "master.m3u8" in made.files(view.prefix)
+
+
+# --- failure ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_fails_finally_fails_the_replay(settings: Settings, studio: Studio) -> None:
+    studio.held = {"chunk-00003"}
+    studio.errors = {"chunk-00002": InputError(source="60s.mp4", reason="it is cut off")}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        view = made.wait("failed")
+        assert view.problem
+        assert (view.problem.code, view.problem.detail) == (
+            "recording-unusable",
+            "The recording 60s.mp4 cannot be used: it is cut off.",
+        )
+        assert made.events()[-1] == "replay.failed"
+        until(lambda: studio._running == 0, "the others stop", seconds=1)
+        made.settle()
+        states = {name: part.state for name, part in made.parts(replay_id).items()}
+        assert states["chunk-00002"] == "failed"
+        assert set(states.values()) <= {"done", "failed", "cancelled"}
+        files = made.files(view.prefix)
+        assert "master.m3u8" not in files
+        assert any(name.endswith("/seg-00000.m4s") for name in files)  # kept for another try
+        kept = [name for name in studio.made if "chunk" in name]
+
+        studio.errors = {}
+        studio.release()
+        made.do(streams.retry)
+        view = made.wait("completed")
+        assert view.problem is None
+        assert view.prefix == f"replays/{replay_id}/"
+        assert sorted(studio.made) == sorted(set(studio.made))
+        assert set(kept) < set(studio.made)
+        made.settle()
+        assert "master.m3u8" in made.files(view.prefix)
+
+
+def test_a_passing_fault_is_tried_again(settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.bus.task.backoff_seconds", lambda _retry, _attempt: 0.0)
+    studio.errors = {"chunk-00001": EncoderFailed(key="k", reason="r")}
+    with backend(settings, studio) as made:
+        made.end()
+        until(lambda: made.view().chunks_done >= 4, "the others are done")
+        studio.errors = {}
+        made.wait("completed")
+
+
+def test_a_recording_that_cannot_be_used_says_why(settings: Settings, studio: Studio) -> None:
+    studio.errors = {"recording": InputError(source="a.mp4", reason="it is garbage")}
+    with backend(settings, studio) as made:
+        made.end()
+        assert made.wait("failed").problem
+        studio.errors = {}
+        made.do(streams.retry)
+        made.wait("completed")
+
+
+def test_a_ladder_that_is_wrong_fails_the_replay_and_can_be_mended(settings: Settings, studio: Studio) -> None:
+    ladder = settings.media.recording_roots[0].parent / "ladder.toml"
+    ladder.write_text("[[rung]]\nshort_side = 360\nkbps = 0\n")
+    with backend(with_media(settings, ladder=ladder), studio) as made:
+        made.end(recording="12s.mp4")
+        problem = made.wait("failed").problem
+        assert problem
+        assert problem.code == "ladder-invalid"
+        ladder.write_text("[[rung]]\nshort_side = 180\nkbps = 200\n")
+        made.do(streams.retry)
+        made.wait("completed")
+        assert [playlist.uri for playlist in made.playlist("master.m3u8").playlists] == ["180p/playlist.m3u8"]
+
+
+def test_without_pictures_a_replay_is_still_a_replay(settings: Settings, studio: Studio) -> None:
+    studio.errors = {"pictures": InputError(source="60s.mp4", reason="all is black")}
+    with backend(settings, studio) as made:
+        made.end()
+        view = made.wait("completed")
+        assert [note.code for note in view.notes] == ["pictures-failed"]
+        assert "poster.jpg" not in made.files(view.prefix)
+
+
+def test_a_chunk_whose_init_differs_is_rejected_and_made_again_on_retry(settings: Settings, studio: Studio) -> None:
+    """One EXT-X-MAP serves all chunks of a rung; with another encoder's the rest would not decode."""
+    studio.inits = {"chunk-00003": b"of another encoder"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        view = made.wait("failed")
+        assert view.problem
+        assert view.problem.code == "output-rejected"
+        made.settle()
+        assert made.parts(replay_id)["chunk-00003"].state == "failed"
+        assert "master.m3u8" not in made.files(view.prefix)
+        studio.inits = {}
+        made.do(streams.retry)
+        made.wait("completed")
+        assert studio.made.count(f"{replay_id}/chunk-00003") == 2
+        assert made.store.get_bytes(f"{view.prefix}360p/init.mp4") == b"init"
+
+
+def test_failing_twice_the_first_problem_counts(settings: Settings, studio: Studio) -> None:
+    studio.errors = {f"chunk-{n:05d}": InputError(source=f"{n}.mp4", reason="r") for n in range(4)}
+    with backend(settings, studio) as made:
+        made.end()
+        first = made.wait("failed").problem
+        made.settle()
+        assert made.view().problem == first
+        assert made.events().count("replay.failed") == 1
+
+
+def test_a_bug_in_publishing_fails_the_replay_instead_of_waiting_for_ever(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.bus.task.backoff_seconds", lambda _retry, _attempt: 0.0)
+    monkeypatch.setattr("control.bus.task._may_retry", lambda _error: False)
+
+    def broken(*_: Any, **__: Any) -> str:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(publish_module, "master_playlist", broken)
+    with backend(settings, studio) as made:
+        made.end(recording="12s.mp4")
+        problem = made.wait("failed").problem
+        assert problem
+        assert problem.code == "internal-error"
+        assert "a bug" not in problem.detail
+
+
+def test_a_store_that_is_away_delays_publishing_and_no_more(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = LocalStore.put_bytes
+    failures: list[str] = []
+
+    def away(self: LocalStore, key: str, data: bytes) -> None:
+        if key.endswith(".m3u8") and len(failures) < 2:
+            failures.append(key)
+            raise StorageUnavailable(key=key, reason="away")
+        put(self, key, data)
+
+    monkeypatch.setattr(LocalStore, "put_bytes", away)
+    with backend(settings, studio) as made:
+        made.end(recording="12s.mp4")
+        made.wait("completed")
+    assert len(failures) == 2
+
+
+# --- publishing while the replay's fate is decided otherwise ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("fate", ["cancelled", "failed", "cancelled and retried"])
+def test_playlists_of_what_is_no_more_are_taken_back(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    studio.held = {"chunk-00004"}
+    write = publish_module._write
+    armed = threading.Event()
+
+    def meanwhile(store: ObjectStore, replay: Any, done: Any, *, complete: bool) -> float:
+        if armed.is_set():
+            armed.clear()
+            if fate == "failed":
+                with made.ledger.write() as session:
+                    flow.give_up(session, replay.id, 1, Problem(code="encoder-failed", detail="d"))
+            else:
+                made.do(streams.cancel)
+                if fate == "cancelled and retried":
+                    made.do(streams.retry)
+            time.sleep(0.3)  # its clean-up passes first
+        return write(store, replay, done, complete=complete)
+
+    monkeypatch.setattr(publish_module, "_write", meanwhile)
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        armed.set()
+        until(lambda: not armed.is_set(), "it is decided")
+        prefix = f"replays/{replay_id}/"
+        if fate == "failed":
+            made.wait("failed")
+            time.sleep(0.5)
+            assert "master.m3u8" not in made.files(prefix)
+            assert made.files(prefix)
+        else:
+            time.sleep(0.5)
+            until(lambda: made.files(prefix) == set(), "nothing is left")
+        if fate == "cancelled and retried":
+            studio.release()
+            view = made.wait("completed")
+            assert view.prefix == f"replays/{replay_id}.2/"
+            assert "master.m3u8" in made.files(view.prefix)
