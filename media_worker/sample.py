@@ -10,7 +10,7 @@ from media_worker.ffmpeg import ffmpeg_path
 from media_worker.runner import run
 
 
-def make_sample(path: Path, settings: MediaSettings, seconds: int = 24) -> None:
+def make_sample(path: Path, settings: MediaSettings, seconds: int = 18) -> None:
     """Write a recording like a live encoder's: 720p at 30 frames a second, keyframes every 2 s, AAC, in `path`.
 
     Raises EncoderFailed.

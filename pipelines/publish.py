@@ -60,6 +60,7 @@ def _publish_once(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) 
         if claim is None:
             return None
         done = [part for part in parts.of_replay(session, replay_id, state="done") if part.kind != "recording"]
+        session.refresh(replay, ("info", "plan"))
     prefix = replay.prefix
     try:
         written = _write(store, replay, done, complete=whole)

@@ -23,9 +23,17 @@ _STUCK: Final = timedelta(minutes=2)
 def reconcile(ledger: Ledger, settings: MediaSettings, *, bus_is_empty: bool = False) -> int:
     """Send again what is lost; how many parts. `bus_is_empty`: an in-process broker has just started, and nothing
     the ledger believes to be on the bus is there."""
-    with ledger.read() as session:
+    with ledger.write() as session:
+        for replay in replays.left_behind(session, now() if bus_is_empty else now() - _STUCK):
+            flow.clean_up(session, replay)
         unfinished = replays.unfinished(session)
-    return sum(_reconcile(ledger, replay_id, settings, bus_is_empty) for replay_id in unfinished)
+    sent = 0
+    for replay_id in unfinished:
+        try:
+            sent += _reconcile(ledger, replay_id, settings, bus_is_empty)
+        except Exception:
+            log.exception("replay=%s cannot go on; the others do", replay_id)
+    return sent
 
 
 def _reconcile(ledger: Ledger, replay_id: str, settings: MediaSettings, bus_is_empty: bool) -> int:

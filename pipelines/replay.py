@@ -7,7 +7,7 @@ together. Any step may come twice, or late; the ledger's compare-and-set decides
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from pipelines.jobs import job_of
 from pipelines.plan import make_plan
 
 log = logging.getLogger("afterlive.pipelines")
+_NO_PICTURES: Final = "pictures-failed"
 
 
 def start(session: Session, replay_id: str, run: int, settings: MediaSettings) -> None:
@@ -58,6 +59,8 @@ def part_done(
         part_failed(session, replay_id, run, name, problem)
         return
     if parts.mark_done(session, replay_id, name, result):
+        if name == "pictures" and replay.notes:  # there are some after all: late, or in a later run
+            replays.touch(session, replay_id, notes=[note for note in replay.notes if note["code"] != _NO_PICTURES])
         _measure(name, result)
         send_next(session, replay, settings)
         outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
@@ -71,16 +74,16 @@ def part_failed(session: Session, replay_id: str, run: int, name: str, problem: 
         return
     if name == "pictures":
         if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
-            note = {"code": "pictures-failed", "detail": f"no thumbnails, no storyboard: {problem.detail}"}
+            note = {"code": _NO_PICTURES, "detail": f"no thumbnails, no storyboard: {problem.detail}"}
             replays.touch(session, replay_id, notes=[*(replay.notes or []), note])
             outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
         return
     if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
-        give_up(session, replay_id, run, problem, part=name)
+        give_up(session, replay_id, run, problem)
 
 
-def give_up(session: Session, replay_id: str, run: int, problem: Problem, *, part: str | None = None) -> None:
-    """The replay failed, for `problem`; `part` is the one that could not be made."""
+def give_up(session: Session, replay_id: str, run: int, problem: Problem) -> None:
+    """The replay failed, for `problem`."""
     replay = replays.lock(session, replay_id)
     if replay.run != run:
         return
@@ -88,18 +91,19 @@ def give_up(session: Session, replay_id: str, run: int, problem: Problem, *, par
     if replays.move(session, replay, replays.ACTIVE, "failed", **changes):
         parts.stop_all(session, replay_id, "cancelled")
         telemetry.REPLAYS.labels("failed").inc()
-        _tell(session, replay, "replay.failed", part=part)
+        clean_up(session, replay)
 
 
 def _clean_up_after(session: Session, replay: Replay, run: int) -> None:
     """A worker was still at it when the replay ended, and may have left files behind."""
     if run == replay.run and replay.state in ("cancelled", "completed"):
-        _tell(session, replay, f"replay.{replay.state}")
+        clean_up(session, replay)
 
 
-def _tell(session: Session, replay: Replay, fact: str, **more: Any) -> None:
-    facts = {"replay_id": replay.id, "run": replay.run, "prefix": replay.prefix, **more}
-    outbox.add(session, names.HANDLE_FACT, {"fact": fact, "facts": facts})
+def clean_up(session: Session, replay: Replay) -> None:
+    """Have what is left behind by a replay that is over seen to (`pipelines.workflows`)."""
+    facts = {"replay_id": replay.id, "run": replay.run, "prefix": replay.prefix}
+    outbox.add(session, names.HANDLE_FACT, {"fact": f"replay.{replay.state}", "facts": facts})
 
 
 def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None:

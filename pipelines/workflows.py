@@ -7,16 +7,19 @@ from typing import Any, Final
 
 from celery import Celery
 
+from control import telemetry
 from control.bus import names
 from control.bus.cancel import broadcast_cancel
-from control.ledger import outbox, replays
+from control.ledger import outbox, parts, replays
 from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import ObjectStore
 from pipelines import replay
 from pipelines.publish import withdraw
 
-_AGAIN_SECONDS: Final = 10
+# A worker stops within a second; one that was cut off from the bus, or stores to a slow place, later.
+_AGAIN_SECONDS: Final = 1
+_TIMES_AGAIN: Final = 3
 
 Handler = Callable[["Context", Mapping[str, Any]], None]
 
@@ -37,15 +40,18 @@ def make_replay(context: Context, facts: Mapping[str, Any]) -> None:
 
 
 def clean_up_cancelled(context: Context, facts: Mapping[str, Any]) -> None:
-    """Stop what runs, then remove what there is, first the way in; and a little later what a worker was just storing
-    when the word reached it."""
+    """Stop what runs, then remove what there is, first the way in; and later, each time ten times as much, what a
+    worker was just storing when the word reached it."""
     broadcast_cancel(context.app, facts["replay_id"], facts["run"])
     withdraw(context.store, facts["prefix"])
     context.store.delete_prefix(facts["prefix"])
-    if not facts.get("again"):
-        again = {"fact": "replay.cancelled", "facts": {**facts, "again": True}}
-        with context.ledger.write() as session:
-            outbox.add(session, names.HANDLE_FACT, again, delay_seconds=_AGAIN_SECONDS)
+    times = int(facts.get("again", 0))
+    with context.ledger.write() as session:
+        if replays.cleaned(session, facts["replay_id"], facts["run"]):
+            telemetry.REPLAYS.labels("cancelled").inc()
+        if times < _TIMES_AGAIN:
+            again = {"fact": "replay.cancelled", "facts": {**facts, "again": times + 1}}
+            outbox.add(session, names.HANDLE_FACT, again, delay_seconds=_AGAIN_SECONDS * 10**times)
 
 
 def clean_up_failed(context: Context, facts: Mapping[str, Any]) -> None:
@@ -54,9 +60,12 @@ def clean_up_failed(context: Context, facts: Mapping[str, Any]) -> None:
     with context.ledger.read() as session:
         if replays.get(session, facts["replay_id"]).run != facts["run"]:
             return  # it is being made again, in the same place
+        failed = parts.of_replay(session, facts["replay_id"], state="failed")
     withdraw(context.store, facts["prefix"])
-    if part := facts.get("part"):
-        context.store.delete(f"{facts['prefix']}.work/{part}.json")
+    for part in failed:
+        context.store.delete(f"{facts['prefix']}.work/{part.name}.json")
+    with context.ledger.write() as session:
+        replays.cleaned(session, facts["replay_id"], facts["run"])
 
 
 def clean_up_completed(context: Context, facts: Mapping[str, Any]) -> None:

@@ -6,28 +6,32 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from control.errors import Conflict
+from control.errors import ConfigurationError, Conflict
 from control.settings import Settings
 
 
 def kept_secret(path: Path) -> SecretStr:
-    """The secret in `path`, made (with mode 0600) where there is none."""
+    """The secret in `path`, made (with mode 0600) where there is none. Raises ConfigurationError where the file is
+    empty: an empty key would let everybody in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return SecretStr(path.read_text(encoding="ascii").strip())
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        secret = secrets.token_urlsafe(32)
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        # Whole or not at all: who comes at the same moment, or after a crash, reads no half.
+        with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another was quicker: its secret is the one
+                os.link(file.name, path)
+    secret = path.read_text(encoding="ascii").strip()
+    if not secret:
+        raise ConfigurationError(setting=str(path), reason="the file is empty; remove it, and a secret is made")
     return SecretStr(secret)
 
 

@@ -134,7 +134,7 @@ def _make(settings: Settings, recording: str, title: str) -> ReplayView:
         with workers.ledger.write() as session:
             streams.create(session, title=title, stream_id=_STREAM)
             made = streams.end(session, _STREAM, recording=recording)
-            if made.state == "failed":  # the process ended right after; the same command tries again
+            if made.state in ("failed", "cancelled"):  # the process ended right after; the same command tries again
                 streams.retry(session, _STREAM)
         with showing(title) as show:
             while True:

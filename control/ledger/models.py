@@ -39,9 +39,10 @@ class Replay(Base):
     prefix: Mapped[str]
     version: Mapped[int] = mapped_column(default=1)
     """Grows with each change, those of its parts included."""
-    info: Mapped[dict[str, Any] | None]
+    # With the keyframes of hours: not read with each look at the replay, but when it is asked for.
+    info: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     """control.bus.messages.MediaInfo"""
-    plan: Mapped[dict[str, Any] | None]
+    plan: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     """control.bus.messages.Plan"""
     inits: Mapped[dict[str, Any] | None]
     """Hash of each rung's init segment, of the first chunk that was done: all others must have the same."""
@@ -59,6 +60,8 @@ class Replay(Base):
     planned_at: Mapped[datetime | None]
     playable_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    cleaned_at: Mapped[datetime | None]
+    """When what a cancelled or failed one left in the store was seen to."""
 
 
 class Part(Base):

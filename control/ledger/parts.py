@@ -59,8 +59,11 @@ def progress(
     session: Session, replay_id: str, run: int, part: str, done_frames: int, total_frames: int, fps: float
 ) -> None:
     """Progress of a part that runs: never counts backwards, means nothing once it is done."""
-    row = session.get(Part, (replay_id, part))
-    if row is None or row.state != "sent" or replays.get(session, replay_id).run != run:
+    if session.get(Part, (replay_id, part)) is None:
+        return
+    replay = replays.lock(session, replay_id)  # as all do that change parts: first the replay, so that none deadlock
+    row = session.get_one(Part, (replay_id, part), populate_existing=True)
+    if row.state != "sent" or replay.run != run:
         return
     share = round(row.total_frames * min(done_frames / max(total_frames, 1), 1.0))
     where = (Part.replay_id == replay_id) & (Part.name == part) & (Part.state == "sent")

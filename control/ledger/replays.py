@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ def move(session: Session, replay: Replay, before: tuple[str, ...], after: str, 
     at = now()
     changes |= {"state": after, "updated_at": at, "version": Replay.version + 1}
     if after in FINAL:
-        changes["finished_at"] = at
+        changes |= {"finished_at": at, "cleaned_at": None}
     where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(before)
     moved = bool(session.execute(update(Replay).where(where).values(changes)).rowcount == 1)  # type: ignore[attr-defined]
     if moved:
@@ -74,6 +75,19 @@ def touch(session: Session, replay_id: str, **changes: Any) -> None:
 def unfinished(session: Session) -> list[str]:
     """Ids of the replays somebody still has to work on, oldest first."""
     return list(session.scalars(select(Replay.id).where(Replay.state.in_(ACTIVE)).order_by(Replay.created_at)))
+
+
+def left_behind(session: Session, moment: datetime) -> Sequence[Replay]:
+    """Cancelled and failed ones, since before `moment`, that nobody has cleaned up after."""
+    forgotten = Replay.cleaned_at.is_(None) & (Replay.finished_at < moment)
+    return session.scalars(select(Replay).where(Replay.state.in_(("cancelled", "failed")), forgotten)).all()
+
+
+def cleaned(session: Session, replay_id: str, run: int) -> bool:
+    """What this run left in the store was seen to; False where it was before, or another run has begun."""
+    where = (Replay.id == replay_id) & (Replay.run == run) & Replay.cleaned_at.is_(None)
+    seen_to = session.execute(update(Replay).where(where).values(cleaned_at=now()))
+    return bool(seen_to.rowcount == 1)  # type: ignore[attr-defined]
 
 
 def claim_publishing(session: Session, replay: Replay) -> datetime | None:

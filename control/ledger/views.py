@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -88,7 +89,7 @@ def _replay_view(session: Session, replay: Replay) -> ReplayView:
     done = sum(row[1] for row in chunks.values())
     total = replay.frames_total
     fps = chunks.get("sent", (0, 0, 0.0))[2]
-    grid_rate = _rate(replay)
+    grid_rate = _rate(session, replay) if fps else 0.0
     left = max(total - done, 0)
     rate = fps or _average_fps(replay, done)
     running = replay.state == "transcoding"
@@ -136,11 +137,10 @@ def _progress(replay: Replay, sums: dict[str, dict[str, tuple[int, int, float]]]
     return round(min(0.98 * frames_done / replay.frames_total + 0.019 * share, 0.999), 4)
 
 
-def _rate(replay: Replay) -> float:
-    if not replay.plan:
-        return 0.0
-    numerator, _, denominator = str(replay.plan["frame_rate"]).partition("/")
-    return float(numerator) / float(denominator or 1)
+def _rate(session: Session, replay: Replay) -> float:
+    # Out of a plan of hundreds of chunks, this alone.
+    rate = session.scalar(select(Replay.plan["frame_rate"].as_string()).where(Replay.id == replay.id))
+    return float(Fraction(rate)) if rate else 0.0
 
 
 def _average_fps(replay: Replay, frames_done: int) -> float:

@@ -24,7 +24,7 @@ def test_its_replay_plays_to_the_end_and_seeks_in_a_browser(tmp_path: Path) -> N
         wait_for(lambda: "Open it in a browser" in log.read_text(), seconds=150, what="the demo is done")
         found = re.search(r"http://127\.0\.0\.1:\d+/play/\S+", log.read_text())
         assert found
-        report = play_and_check(found[0], duration_seconds=24, speed=2.0)
+        report = play_and_check(found[0], duration_seconds=18, speed=2.0)
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
     assert report.errors == []
@@ -33,8 +33,8 @@ def test_its_replay_plays_to_the_end_and_seeks_in_a_browser(tmp_path: Path) -> N
     assert report.qualities_ok
     assert report.storyboard_ok
     assert report.engine.startswith("hls.js")
-    assert abs(report.duration_seconds - 24) < 0.05
-    assert report.frames_decoded > 24 * 30 * 0.5
+    assert abs(report.duration_seconds - 18) < 0.05
+    assert report.frames_decoded > 18 * 30 * 0.5
 
 
 def test_a_source_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:

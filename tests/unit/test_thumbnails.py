@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from media_worker.keyframes import Picture, Pixels
 from media_worker.thumbnails import (
@@ -35,7 +37,7 @@ def scene(seed: int = 0) -> Pixels:
 
 
 def blurred(picture: Pixels, times: int = 8) -> Pixels:
-    out = picture.astype(np.float32)
+    out: NDArray[Any] = picture.astype(np.float32)
     for _ in range(times):
         for axis in (0, 1):
             out = (np.roll(out, 1, axis) + out + np.roll(out, -1, axis)) / 3
