@@ -31,19 +31,19 @@ def encode_command(
     start, length = job.origin_seconds, float(job.duration_seconds)
     options: dict[str, Any] = {**open_options(address), "threads": 1, "vn": None, "max_error_rate": 1}
     source = ffmpeg.input(address, **options)[str(rendition.track_index)]
-    sound = (
+    sound = _stereo(
         # Absolute times less the video's start; what was said before the first picture is dropped.
         source.filter("asetpts", f"PTS-{start:.9f}/TB")
         # Gaps become silence and late starts too, so that the sound stays with the picture; 0.1 s is a gap, less is
         # stretched away.
         .filter("aresample", rendition.sample_rate, **{"async": 1000, "first_pts": 0, "min_hard_comp": 0.1})
-        .filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
     )
     if measure:
         sound = _measured(sound)
     if gain_db:
-        # A linear gain keeps the dynamics; the limiter only catches what the gain lifts over -1 dBFS.
-        sound = sound.filter("volume", f"{gain_db:.2f}dB").filter("alimiter", limit=0.891, level=0)
+        # A linear gain keeps the dynamics; the limiter only catches what the gain lifts over -1 dBFS, and makes good
+        # the time it looks ahead.
+        sound = sound.filter("volume", f"{gain_db:.2f}dB").filter("alimiter", limit=0.891, level=0, latency=1)
     sound = sound.filter("apad").filter("atrim", end=f"{length:.9f}")
     graph = ffmpeg.output(
         sound,
@@ -79,10 +79,18 @@ def copy_command(ffmpeg_path: str, job: AudioJob, address: str, out: Path) -> li
 def loudness_command(ffmpeg_path: str, address: str, track_index: int) -> list[str]:
     """The command that prints the integrated loudness so far (`lavfi.r128.I`, LUFS), ten times a second of sound."""
     options: dict[str, Any] = {**open_options(address), "threads": 1, "vn": None, "max_error_rate": 1}
-    sound = _measured(ffmpeg.input(address, **options)[str(track_index)])
+    # As it will be heard: of 5.1 the mix, not the six.
+    sound = _measured(_stereo(ffmpeg.input(address, **options)[str(track_index)]))
     return [str(argument) for argument in ffmpeg.output(sound, "-", f="null").global_args(*QUIET).compile(ffmpeg_path)]
+
+
+def _stereo(sound: Any) -> Any:
+    return sound.filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
 
 
 def _measured(sound: Any) -> Any:
     """EBU R 128, printed to stdout: metadata is for machines, the filter's log is not."""
-    return sound.filter("ebur128", metadata=1).filter("ametadata", mode="print", key="lavfi.r128.I", file="-")
+    return sound.filter("ebur128", metadata=1).filter(
+        # Line by line: a buffer full of them would end within a line, and ffmpeg's progress would come in between.
+        "ametadata", mode="print", key="lavfi.r128.I", file="-", direct=1,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ Sources: SMPTE ST 2084 (PQ), ITU-R BT.2100-2 (HLG), ITU-R BT.2087-0 (BT.2020 →
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -21,16 +22,28 @@ _PEAK_NITS: Final = 1000.0  # brighter is white
 _TO_709: Final = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], dtype=np.float32
 )
+_BAND_LINES: Final = 32
 _HLG_SYSTEM_GAMMA: Final = 1.2  # of a display of 1,000 nits
 
 
 def to_sdr(rgb48: NDArray[np.uint16], video: VideoTrack) -> NDArray[np.uint8]:
     """Height × width × 3 of PQ or HLG at BT.2020, 16 bits → the same of sRGB-like SDR, 8 bits."""
-    signal = rgb48.astype(np.float32) / 65535.0
-    light = (_hlg(signal) if video.color_transfer == _HLG else _pq(signal)) / _WHITE_NITS
-    mapped = _hable(np.clip(light @ _TO_709.T, 0.0, None)) / float(_hable(np.array(_PEAK_NITS / _WHITE_NITS)))
-    out: NDArray[np.uint8] = (np.clip(mapped, 0.0, 1.0) ** (1 / 2.2) * 255.0 + 0.5).astype(np.uint8)
+    light = _light(video.color_transfer == _HLG)
+    white = float(_hable(np.array(_PEAK_NITS / _WHITE_NITS)))
+    out = np.empty(rgb48.shape, dtype=np.uint8)
+    # In bands: as numbers of four bytes, several times over, a whole picture would take more than decoding it.
+    for top in range(0, len(rgb48), _BAND_LINES):
+        band = slice(top, top + _BAND_LINES)
+        mapped = _hable(np.clip(light[rgb48[band]] @ _TO_709.T, 0.0, None)) / white
+        out[band] = np.clip(mapped, 0.0, 1.0) ** (1 / 2.2) * 255.0 + 0.5
     return out
+
+
+@lru_cache(maxsize=2)
+def _light(hlg: bool) -> Floats:
+    """Linear light of each of the 65,536 signals; 1 is SDR's white."""
+    signal = np.linspace(0.0, 1.0, 1 << 16)
+    return ((_hlg(signal) if hlg else _pq(signal)) / _WHITE_NITS).astype(np.float32)
 
 
 def _pq(signal: Floats) -> Floats:

@@ -129,15 +129,17 @@ class _Leap:
         """Go on reading, from `packet`, at the last keyframe that makes sure none from `due` on is missed."""
         entries = self._stream.index_entries
         number = entries.search_timestamp(due - self._slack, backward=not self._complete, any_frame=False)
-        if number < 0 or packet.pos is None:
+        if number < 0 or packet.pos is None or packet.pts is None or packet.dts is None:
             return
         entry = entries[number]
         if entry.timestamp <= self._reached or entry.pos - packet.pos < _WORTH_A_SEEK_BYTES:
             return
         # Each place once: a demuxer that lands before it is read from there.
         self._reached = entry.timestamp
+        # MP4's demuxer enters at the keyframe before one that is shown later than the time it is given.
+        shown_later = packet.pts - packet.dts if self._complete else 0
         try:
-            self._container.seek(entry.timestamp, stream=self._stream, backward=True)
+            self._container.seek(entry.timestamp + shown_later, stream=self._stream, backward=True)
         except FFmpegError:
             return  # reading goes on where it was
 

@@ -16,7 +16,7 @@ from control.bus.work import Work
 from control.errors import OutputRejected
 from media_worker.keyframes import Picture, fit, keyframe_pictures, picture_at
 from media_worker.probe import open_recording, pick_video
-from media_worker.storyboard import TILE, VTT, Storyboard, interval_seconds
+from media_worker.storyboard import EARLY, TILE, VTT, Storyboard, interval_seconds
 from media_worker.thumbnails import Choice, Scored, scored
 
 POSTER: Final = "poster.jpg"
@@ -37,8 +37,8 @@ def make_pictures(address: str, job: ThumbnailJob, out: Path, work: Work) -> Thu
     video = job.video
     storyboard = Storyboard(out, fit(video, TILE), job.duration_seconds)
     choice = Choice(job.duration_seconds)
-    # Keyframes are passed over as tiles are, a tenth early (see `storyboard`); a short recording is looked at closer.
-    apart = 0.9 * min(interval_seconds(job.duration_seconds), job.duration_seconds / _LOOKED_AT)
+    # A short recording is looked at more closely than its tiles need.
+    apart = float(EARLY) * min(interval_seconds(job.duration_seconds), job.duration_seconds / _LOOKED_AT)
     progress = _Progress(job, work)
     with open_recording(job.source, address) as container:
         stream = pick_video(container, job.source)

@@ -7,11 +7,13 @@ sound stay together.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
@@ -53,26 +55,31 @@ def rewrite(source: str, address: str, out: Path, work: Work) -> None:
     """
     clock = _Clock()
     with open_recording(source, address) as container, av.open(str(out), "w", format="matroska") as target:
-        kept = [pick_video(container, source), *container.streams.audio]
+        audio = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        kept = [pick_video(container, source), *audio]
         copies = {stream.index: target.add_stream_from_template(stream) for stream in kept}
         tracks = {stream.index: _TrackClock() for stream in kept}
         written: dict[int, int] = {}
-        try:
-            for number, packet in enumerate(container.demux(kept)):
-                if number % 1024 == 0:
-                    work.check()
-                index = packet.stream_index
-                if not packet.size or not _shift(packet, clock, tracks[index]):
-                    continue
-                dts = packet.dts
-                if dts is None or dts <= written.get(index, dts - 1):
-                    continue  # the muxer takes rising times alone; one packet of a torn join is lost
-                written[index] = dts
-                packet.stream = copies[index]
-                target.mux(packet)
-        except FFmpegError:
-            # Reading broke off, as the scan already noted; what was copied is a whole file all the same.
-            return
+        for number, packet in enumerate(_readable(container, kept)):
+            if number % 1024 == 0:
+                work.check()
+            index = packet.stream_index
+            if not packet.size or not _shift(packet, clock, tracks[index]):
+                continue
+            dts = packet.dts
+            if dts is None or dts <= written.get(index, dts - 1):
+                continue  # the muxer takes rising times alone; one packet of a torn join is lost
+            written[index] = dts
+            packet.stream = copies[index]
+            target.mux(packet)
+
+
+def _readable(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
+    try:
+        yield from container.demux(*streams)
+    except FFmpegError:
+        # Reading broke off, as the scan already noted; what was copied is a whole file all the same.
+        return
 
 
 def _shift(packet: Packet[Stream], clock: _Clock, track: _TrackClock) -> bool:

@@ -19,8 +19,8 @@ DOWN: Final = 10
 _CLOSEST_SECONDS: Final = 2
 _FARTHEST_SECONDS: Final = 10
 _TILES: Final = 200
-# Keyframes meant to be 2 s apart are 1.97 s apart in some recordings; every second one would be left out.
-_EARLY: Final = Fraction(9, 10)
+EARLY: Final = Fraction(9, 10)
+"""Part of the interval a keyframe may come after: those meant to be 2 s apart are 1.97 s apart in some recordings."""
 _QUALITY: Final = 75
 
 
@@ -36,7 +36,7 @@ class Storyboard:
         self._out = out
         self._size = size
         self._duration = Fraction(duration_seconds)
-        self._apart = _EARLY * Fraction(interval_seconds(duration_seconds))
+        self._apart = EARLY * Fraction(interval_seconds(duration_seconds))
         self._times: list[Fraction] = []
         self._sheet: Image.Image | None = None
         self.sheets: list[str] = []

@@ -151,6 +151,7 @@ def summarise(
     """`replay.json`: source facts, plan, and what came of it, measured."""
     pictures = next((ThumbnailResult.model_validate(part.result) for part in done if part.kind == "pictures"), None)
     busy = sum(chunk.seconds for chunk in chunks.values())
+    at = now()
     info = dict(replay.info or {})
     info["video"] = {key: value for key, value in info.get("video", {}).items() if key != "keyframes"}
     return {
@@ -177,7 +178,9 @@ def summarise(
             "created_at": replay.created_at.isoformat(),
             "started_at": replay.started_at.isoformat() if replay.started_at else None,
             "planned_at": replay.planned_at.isoformat() if replay.planned_at else None,
-            "playable_at": replay.playable_at.isoformat() if replay.playable_at else None,
+            # What can be played at once when it is complete becomes playable with this.
+            "playable_at": (replay.playable_at or at).isoformat(),
+            "completed_at": at.isoformat(),
             "transcoding_seconds": round(busy, 3),
             "audio_seconds": round(sum(sound.seconds for sound in sounds), 3),
             "pictures_seconds": pictures.seconds if pictures else None,

@@ -67,11 +67,14 @@ class Clip:
     """Frames of its replay on a constant grid: holes filled, breaks of 10 s and more closed up. None where the
     source has no such number (variable rate, cut off)."""
     frame_rate: Fraction | None = Fraction(30)
+    """None where more than one would be right."""
     width: int = 320
     """Display size: upright, square pixels."""
     height: int = 180
     first_number: int = 0
     """Painted on the first frame that can be decoded."""
+    numbered: bool = True
+    """Every frame that can be decoded shows its number, one more than the frame before."""
     sounds: tuple[Sound, ...] = (Sound(),)
     start_seconds: float | None = None
     """Where the container's clock stands at the first frame; None where it is of no interest."""
@@ -114,7 +117,9 @@ def _clip(name: str, suffix: str, source: Source | None = None, *options: str, *
 
 
 def _bad(name: str, suffix: str, build: Builder, error: str, note: str = "") -> Clip:
-    return Clip(name, suffix, build, note, codec=None, frames=None, frame_rate=None, sounds=(), error=error)
+    return Clip(
+        name, suffix, build, note, codec=None, frames=None, frame_rate=None, numbered=False, sounds=(), error=error
+    )  # fmt: skip
 
 
 def _containers_and_codecs() -> Iterable[Clip]:
@@ -185,8 +190,13 @@ def _rates() -> Iterable[Clip]:
     for suffix in ("mp4", "mkv"):
         yield _clip(
             f"vfr-{suffix}", suffix, Source(after=wavering), *h264(), *AAC, *exact, frames=None, variable=True,
-            first_number=1, keyframe_seconds=2.3,
+            first_number=1, numbered=False, keyframe_seconds=2.3,
         )  # fmt: skip
+    # No frame is lost, each is late by up to 0.8 of a frame: its mean says 30, its clock does not.
+    late = r"settb=1/90000,setpts='PTS+0.8*mod(N*7919\,13)/13/30/TB'"
+    yield _clip(
+        "vfr-near-30", "mp4", Source(after=late), *h264(), *AAC, *exact, frames=None, frame_rate=None, variable=True
+    )  # fmt: skip
 
 
 def _pictures() -> Iterable[Clip]:
@@ -249,7 +259,7 @@ def _edited() -> Iterable[Clip]:
     """Pictures that a poster must not be made of, before and between some that it may."""
     numbered = f"testsrc2=size=320x180:rate=30:duration=4,{paint_numbers()}"
     black = "color=black:size=320x180:rate=30"
-    silent: dict[str, Any] = {"sounds": ()}
+    silent: dict[str, Any] = {"sounds": (), "numbered": False}
     gop_1s = ("-g", "30", "-keyint_min", "30", "-sc_threshold", "0")
     often = ("-c:v", "libx264", "-preset", "ultrafast", *gop_1s, "-pix_fmt", "yuv420p")
     yield Clip(
@@ -274,7 +284,7 @@ def _edited() -> Iterable[Clip]:
     yield Clip(
         "blurred-start", "mp4",
         spliced(f"{first},gblur=sigma=12:enable=lt(t\\,3.5)", options=often),
-        "out of focus for 3.5 s", frames=180, keyframe_seconds=1, **silent,
+        "out of focus for 3.5 s", frames=180, keyframe_seconds=1, sounds=(),
     )  # fmt: skip
 
 
@@ -291,6 +301,11 @@ def _clocks() -> Iterable[Clip]:
         ):
             build = joined(*part, offset_seconds=offset, suffix=suffix)
             yield Clip(f"{label}-{suffix}", suffix, build, note, frames=frames)
+    small, large = Source(), Source(first=120, size=(640, 360))
+    grown = joined(
+        Recipe(small, (*h264(), *AAC)), Recipe(large, (*h264(), *AAC)), offset_seconds=4.0, suffix="ts"
+    )  # fmt: skip
+    yield Clip("size-change-ts", "ts", grown, "640×360 from 4 s on; clock and numbers go on", frames=240)
 
 
 def _sounds() -> Iterable[Clip]:
@@ -320,9 +335,9 @@ def _sounds() -> Iterable[Clip]:
         "surround", "mp4", None, *h264(), "-af", "pan=5.1|FL=c0|FR=c0|FC=c0|LFE=c0|BL=c0|BR=c0", "-c:a", "aac",
         sounds=(Sound(channels=6),),
     )  # fmt: skip
-    languages = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra")
+    languages = ("-metadata:s:a:0", "language=zho", "-metadata:s:a:1", "language=eng")
     two = Source(sounds=(sine(4), sine(4, 880)))
-    tracks = (Sound(language="eng"), Sound(language="fra"))
+    tracks = (Sound(language="zho"), Sound(language="eng"))
     for suffix in ("mp4", "mkv", "ts"):
         yield _clip(f"two-languages-{suffix}", suffix, two, *h264(), *AAC, *languages, sounds=tracks)
     yield _clip("silence", "mp4", Source(sounds=("anullsrc=r=48000:cl=stereo:d=4",)))
@@ -345,7 +360,9 @@ def _damaged() -> Iterable[Clip]:
     for suffix in ("ts", "flv", "mkv"):
         yield Clip(f"truncated-{suffix}", suffix, cut(plain), "60 % of its bytes", frames=None, keyframe_seconds=1)
     yield Clip("truncated-fragmented", "mp4", cut(fragmented), "60 % of its bytes", frames=None, keyframe_seconds=1)
-    yield Clip("noise-in-ts", "ts", damaged(plain), "12 packets in the middle are noise", keyframe_seconds=1)
+    yield Clip(
+        "noise-in-ts", "ts", damaged(plain), "12 packets in the middle are noise", numbered=False, keyframe_seconds=1
+    )  # fmt: skip
     yield Clip(
         "headless-ts", "ts", headless(plain, 10), "starts 20 frames before a keyframe", frames=90, first_number=30,
         keyframe_seconds=1,
@@ -355,12 +372,18 @@ def _damaged() -> Iterable[Clip]:
 def _refused() -> Iterable[Clip]:
     whole = Recipe(options=(*h264(), *AAC))
     playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nhttp://127.0.0.1/segment.ts\n#EXT-X-ENDLIST\n"
+    manifest = (
+        '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+        '<Representation id="1"><BaseURL>http://127.0.0.1/video.mp4</BaseURL></Representation>'
+        "</AdaptationSet></Period></MPD>\n"
+    )
     yield _bad("no-moov", "mp4", cut(whole), "recording-not-media", "cut off before its index was written")
     yield _bad("noise", "mp4", noise(), "recording-not-media")
     yield _bad("empty", "mp4", written(b""), "recording-empty")
     yield _bad("text", "mp4", written("Nothing to be seen here.\n" * 40), "recording-not-media")
     yield _bad("sound-only", "m4a", sound_only, "recording-without-video")
     yield _bad("playlist-disguised", "mp4", written(playlist), "recording-refused")
+    yield _bad("dash-disguised", "mp4", written(manifest), "recording-refused")
     yield _bad("concat-disguised", "mp4", written("ffconcat version 1.0\nfile /etc/passwd\n"), "recording-refused")
 
 

@@ -144,11 +144,19 @@ def _make(settings: Settings, recording: str, title: str) -> ReplayView:
                 show(view)
                 if view.state in ("completed", "failed"):
                     return view
-                if interrupted:
-                    with workers.ledger.write() as session:
-                        streams.cancel(session, _STREAM)
+                if interrupted and _cancel(workers):
                     raise Cancelled(key=title)
                 time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _cancel(workers: Embedded) -> bool:
+    """False where it was over already."""
+    try:
+        with workers.ledger.write() as session:
+            streams.cancel(session, _STREAM)
+    except Conflict:
+        return False
+    return True
 
 
 def _look(workers: Embedded) -> StreamView:
@@ -178,6 +186,8 @@ def _leave_nothing(out: Path) -> None:
 def _hand_over(finished: Path, out: Path) -> None:
     """Move what was made into the folder, the master playlist last: where it is, all is."""
     for path in sorted(finished.iterdir(), key=lambda path: path.name == "master.m3u8"):
+        if (out / path.name).is_dir():
+            shutil.rmtree(out / path.name)  # of other work, that ended right here
         path.replace(out / path.name)
 
 

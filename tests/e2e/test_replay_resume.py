@@ -1,4 +1,4 @@
-"""`afterlive replay`, killed at the moments that are hard to hit: brought about by hand, then the same command again."""
+"""`afterlive replay`, killed at moments that are hard to hit: brought about by hand, then the same command again."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The clips other tests rely on are what their table says, by PyAV alone."""
+"""The clips other tests rely on are what their table says, by PyAV alone; errors are the product's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -16,13 +17,14 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from control.errors import InputError
 from tests.clips import CLIPS, Clip
 from tests.frame_numbers import read_frame_number
+from tests.production import look_at, media_settings
 
 GOOD = [name for name, clip in CLIPS.items() if clip.error is None]
 CUT = [name for name in GOOD if name.startswith("truncated")]
-EDITED = {"black-intro", "all-black", "dissolve", "fade-in", "blurred-start"}
-WHOLE = [name for name in GOOD if name not in {*CUT, *EDITED, "noise-in-ts"}]
+WHOLE = [name for name in GOOD if name not in CUT and (CLIPS[name].numbered or CLIPS[name].variable)]
 BROKEN_CLOCK = [name for name in GOOD if name.startswith(("jump", "hole", "restart"))]
 
 Clips = Callable[[str], Path]
@@ -48,6 +50,7 @@ def upright(frame: VideoFrame) -> np.ndarray:
     return grey
 
 
+@cache
 def see(path: Path) -> Seen:
     seen = Seen()
     with av.open(str(path)) as container:
@@ -102,7 +105,7 @@ def test_frames_are_as_said(clip: Clips, name: str) -> None:
     assert max(each.bits for each in seen.first.format.components) == said.bit_depth
     assert (int(seen.first.color_trc) in (16, 18)) == said.hdr
     assert seen.interlaced == (len(seen.times) if said.interlaced else 0)
-    if not said.variable:
+    if said.numbered:
         assert seen.numbers == list(range(said.first_number, said.first_number + len(seen.numbers)))
     if name not in BROKEN_CLOCK:
         assert_clock(said, seen)
@@ -137,6 +140,27 @@ def test_the_clock_breaks_once(clip: Clips, name: str) -> None:
     assert len(odd) == 1
     assert odd[0][0] == 89
     assert odd[0][1] == pytest.approx(gap + 1 / 30, abs=0.002)
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if not CLIPS[name].numbered])
+def test_numbers_that_cannot_be_counted_on_do_not_count(clip: Clips, name: str) -> None:
+    numbers = see(clip(name)).numbers
+    assert numbers != list(range(CLIPS[name].first_number, CLIPS[name].first_number + len(numbers)))
+
+
+def test_a_rate_near_30_is_30_in_the_mean_alone(clip: Clips) -> None:
+    with av.open(str(clip("vfr-near-30"))) as container:
+        stream = programme(container)
+        assert stream.average_rate is not None
+        assert float(stream.average_rate) == pytest.approx(30, abs=0.1)
+    steps = np.diff([float(time) for time in see(clip("vfr-near-30")).times])
+    assert (np.abs(steps - 1 / 30) > 0.003).all()
+
+
+def test_the_picture_grows_once(clip: Clips) -> None:
+    with av.open(str(clip("size-change-ts"))) as container:
+        sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
+    assert sizes == [(320, 180)] * 120 + [(640, 360)] * 120
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -267,7 +291,16 @@ def test_sound_only_has_no_video(clip: Clips) -> None:
         assert len(container.streams.audio) == 1
 
 
+@pytest.mark.parametrize("name", [name for name, clip in CLIPS.items() if clip.error])
+def test_what_is_refused_is_refused_with_the_code_said(clip: Clips, name: str, tmp_path: Path) -> None:
+    source = clip(name)
+    with pytest.raises(InputError) as refused:
+        look_at(source, tmp_path, media_settings(tmp_path, source.parent))
+    assert refused.value.code == CLIPS[name].error
+
+
 def test_an_empty_file_is_empty_and_disguises_are_texts(clip: Clips) -> None:
     assert clip("empty").stat().st_size == 0
     assert clip("playlist-disguised").read_text().startswith("#EXTM3U")
+    assert "<MPD " in clip("dash-disguised").read_text()
     assert clip("concat-disguised").read_text().startswith("ffconcat version 1.0")
