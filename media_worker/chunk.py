@@ -21,7 +21,8 @@ def make_chunk(job: ChunkJob, store: ObjectStore, settings: MediaSettings, work:
 
     Raises EncoderFailed and OutputRejected (trying again may help), Cancelled, DeadlineExceeded, StorageUnavailable.
     """
-    if found := find_part(store, job.prefix, job.part, ChunkResult):
+    found = find_part(store, job.prefix, job.part, ChunkResult)
+    if found and [(track.name, track.frames) for track in found.tracks] == _wanted(job):
         return found
     try:
         return _make(job, store, settings, work)
@@ -31,6 +32,11 @@ def make_chunk(job: ChunkJob, store: ObjectStore, settings: MediaSettings, work:
         # An index that lies leads past the place it names. Reading from the start is slow, and always right.
         from_start = job.chunk.model_copy(update={"entry_pts": None})
         return _make(job.model_copy(update={"chunk": from_start}), store, settings, work)
+
+
+def _wanted(job: ChunkJob) -> list[tuple[str, int]]:
+    """Name and frames of each rung: what an earlier plan left under the same name does not count."""
+    return [(rung.name, -(-job.chunk.frames // rung.frame_step)) for rung in job.rungs]
 
 
 def _make(job: ChunkJob, store: ObjectStore, settings: MediaSettings, work: Work) -> ChunkResult:

@@ -38,7 +38,10 @@ CMAF: Final = {
     "fflags": "+bitexact",
 }
 
-# PQ or HLG at BT.2020 → SDR at BT.709: linear light, gamut, Hable's curve, back to gamma.
+# HDR is BT.2020 (ITU-R BT.2100) unless it says that it is not: many encoders tag the transfer alone.
+_HDR_PRIMARIES: Final = {"1": "bt709", "11": "smpte431", "12": "smpte432"}  # ITU-T H.273, table 2
+_HDR_MATRICES: Final = {"1": "bt709"}  # table 4
+# PQ or HLG → SDR at BT.709: linear light, gamut, Hable's curve, back to gamma.
 _TONE_MAP: Final = (
     ("zscale", {"transfer": "linear", "npl": 100}),
     ("format", {"pix_fmts": "gbrpf32le"}),
@@ -149,6 +152,12 @@ def _thin_out(picture: Any, step: int) -> Any:
 
 
 def _first_scale(picture: Any, rung: Rung, video: VideoTrack) -> Any:
+    if video.hdr:
+        picture = picture.filter(
+            "setparams",
+            color_primaries=_HDR_PRIMARIES.get(video.color_primaries or "", "bt2020"),
+            colorspace=_HDR_MATRICES.get(video.color_space or "", "bt2020nc"),
+        )
     picture = picture.filter("scale", rung.width, rung.height, flags="bicubic", out_range="limited")
     for name, options in _TONE_MAP if video.hdr else ():
         picture = picture.filter(name, **options)

@@ -1,10 +1,12 @@
 """A finished part in the store: its files, and then its manifest. The manifest is what makes it count.
 
-A part whose manifest is there, with every file at the size it names, is not made again, whoever asks.
+A part whose manifest is there, with the init segments and every file at the size it names, is not made again, whoever
+asks.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +34,8 @@ def find_part(store: ObjectStore, prefix: str, part: str, kind: type[Result]) ->
         return None  # ValidationError: another version of this program wrote it
     if any(_missing(store, prefix + name, size) for name, size in _files(result)):
         return None
+    if any(_init_differs(store, f"{prefix}{track.name}/{INIT}", track.init_sha256) for track in _tracks(result)):
+        return None
     return result.model_copy(update={"reused": True})
 
 
@@ -49,17 +53,24 @@ def _missing(store: ObjectStore, key: str, size: int | None) -> bool:
     return found is None or (size is not None and found != size)
 
 
-def _files(result: Message) -> Iterator[tuple[str, int | None]]:
-    """Name (below the replay's prefix) and size, where known, of each file of a result."""
-    tracks: tuple[Track, ...] = ()
+def _init_differs(store: ObjectStore, key: str, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(store.get_bytes(key)).hexdigest() != sha256
+    except ObjectMissing:
+        return True
+
+
+def _tracks(result: Message) -> tuple[Track, ...]:
     if isinstance(result, ChunkResult):
-        tracks = result.tracks
-    elif isinstance(result, AudioResult):
-        tracks = (result.track,)
-    elif isinstance(result, ThumbnailResult):
+        return result.tracks
+    return (result.track,) if isinstance(result, AudioResult) else ()
+
+
+def _files(result: Message) -> Iterator[tuple[str, int | None]]:
+    """Name (below the replay's prefix) and size, where known, of each file of a result but the init segments."""
+    if isinstance(result, ThumbnailResult):
         for name in (result.poster.name, result.storyboard, *result.sheets, *(c.name for c in result.candidates)):
             yield name, None
-    for track in tracks:
-        yield f"{track.name}/{INIT}", None
+    for track in _tracks(result):
         for segment in track.segments:
             yield f"{track.name}/{segment.name}", segment.size_bytes

@@ -18,6 +18,16 @@ from control.errors import EncoderFailed
 
 _POLL_SECONDS: Final = 0.1
 _TAIL_BYTES: Final = 8192
+_LONGEST_REASON: Final = 300
+# What ffmpeg says of each of its threads after one of them has failed; the cause is what came before.
+_ECHOES: Final = (
+    "Conversion failed",
+    "Could not open encoder before EOF",
+    "Error while filtering",
+    "Nothing was written into output file",
+    "Task finished with error code",
+    "Terminating thread with return code",
+)
 
 
 def run(
@@ -103,9 +113,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(code: int, tail: bytes) -> str:
-    """One line: the last thing ffmpeg said that is an error, else how it ended."""
-    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    said = lines[-1].strip() if lines else "it said nothing"
+    """One line: the last thing ffmpeg said that is a cause, and how it ended."""
+    lines = [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    causes = [line for line in lines if not any(echo in line for echo in _ECHOES)]
+    said = (causes or lines or ["it said nothing"])[-1][:_LONGEST_REASON]
     ended = f"signal {-code}" if code < 0 else f"exit status {code}"
     return f"{said} ({ended})"
 

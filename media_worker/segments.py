@@ -101,8 +101,8 @@ def _check(data: memoryview, init: InitInfo, fragments: Sequence[Fragment], rung
             raise _rejected(rung, job, f"{place} has {len(fragment.samples)} frames instead of {gop}")
         if any(sample.duration != ticks for sample in fragment.samples):
             raise _rejected(rung, job, f"{place} has a frame that does not last {ticks} ticks")
-        shown = sorted(number * ticks + sample.composition_offset for number, sample in enumerate(fragment.samples))
-        if shown != [number * ticks for number in range(len(shown))]:
+        shown = sorted(n * int(ticks) + sample.composition_offset for n, sample in enumerate(fragment.samples))
+        if shown != [n * int(ticks) for n in range(len(shown))]:
             raise _rejected(rung, job, f"{place} shows two frames at a time, or none")
         first, *others = fragment.samples
         if not first.sync or any(sample.sync for sample in others) or first.composition_offset != 0:

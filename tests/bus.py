@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pipelines.tasks  # noqa: F401  (known before any application is, or each would be told of it once more)
 from control.bus import names
 from control.bus.app import PIPELINES
 from control.bus.embedded import Embedded

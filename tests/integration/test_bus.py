@@ -110,6 +110,37 @@ def test_progress_is_throttled_and_the_last_one_always_comes(settings: Settings,
     assert [answer["progress"]["done_frames"] for answer in heard.to(names.PART_PROGRESS)] == [1, 100]
 
 
+def test_progress_nobody_had_time_for_is_dropped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a jam only what is true now is of use."""
+    monkeypatch.setattr("control.bus.task._PROGRESS_EXPIRES_SECONDS", 0.5)
+    go_on = threading.Event()
+    heard: list[int] = []
+
+    def jam() -> None:
+        go_on.wait(10)
+
+    def hear(progress: dict[str, Any], **_: Any) -> None:
+        heard.append(progress["done_frames"])
+
+    def body(job: Job, work: Work) -> Made:
+        work.report(Progress(done_frames=job.frames, total_frames=100, fps=1.0))
+        return Made(frames=1)
+
+    spec, jammed = work_spec(), spec_of(name="tests.jam")
+    bodies = [(spec, body), (jammed, jam), (names.PART_DONE, lambda **_: None), (names.PART_PROGRESS, hear)]
+    with bus(settings, *bodies, modules=()) as running:
+        for _ in range(4):
+            send(running.app, jammed, {})
+        until(lambda: metric("afterlive_tasks_in_flight", task=jammed.name) == 4, "no thread is free")
+        send(running.app, spec, {"job": Job(frames=1).model_dump()})
+        time.sleep(0.8)
+        go_on.set()
+        send(running.app, spec, {"job": Job(frames=2).model_dump()})
+        until(lambda: heard, "the fresh one")
+        time.sleep(0.1)
+    assert heard == [2]
+
+
 def test_a_wrong_payload_is_refused_at_once_and_says_where(settings: Settings, heard: Heard) -> None:
     ran = threading.Event()
 

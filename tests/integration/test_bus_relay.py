@@ -151,3 +151,50 @@ def test_a_task_nobody_knows_does_not_hold_up_the_rest(
         assert relay.run_once() == 0
     assert (broker.got, left(ledger)) == ([2], 1)
     assert "not in the catalogue" in caplog.text
+
+
+def test_what_was_sent_and_could_not_be_marked_is_sent_again(
+    relay: Relay, ledger: Ledger, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least once: a message that comes twice does no harm, one that is lost does."""
+    add(ledger, 1, 2)
+
+    def away(*_: Any) -> None:
+        raise OperationalError("the ledger is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "sent", away)
+        with pytest.raises(OperationalError, match="ledger"):
+            relay.run_once()
+    assert (broker.got, left(ledger)) == ([1, 2], 2)
+    relay.run_once()
+    assert (broker.got, left(ledger)) == ([1, 2, 1, 2], 0)
+
+
+def test_nothing_of_a_transaction_that_was_undone_is_sent(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    def spoilt() -> None:
+        with ledger.write() as session:
+            outbox.add(session, SPEC, {"number": 1})
+            session.flush()
+            relay.wake()
+            time.sleep(0.2)  # it looks, and sees nothing of it
+            raise ZeroDivisionError
+
+    relay.start()
+    with pytest.raises(ZeroDivisionError):
+        spoilt()
+    add(ledger, 2)
+    until(lambda: broker.got, "the next one")
+    assert (broker.got, left(ledger)) == ([2], 0)
+
+
+def test_a_commit_wakes_it_at_once(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    relay.start()
+    waits = []
+    for number in range(5):
+        time.sleep(0.05)  # it sleeps again
+        add(ledger, number)
+        committed = time.monotonic()
+        until(lambda number=number: number in broker.got, "it is sent")  # type: ignore[misc]
+        waits.append(time.monotonic() - committed)
+    assert sorted(waits)[2] < 0.2  # its own look, every half second, would be later

@@ -21,8 +21,9 @@ from tests.frame_numbers import read_frame_number
 from tests.production import Production, decode_video, media_settings
 
 GOOD = [name for name, clip in CLIPS.items() if clip.error is None]
-# Their numbers cannot be read: pictures damaged, two shown at once, or too dark for a number.
-UNREADABLE = {"noise-in-ts", "black-intro", "all-black", "dissolve", "fade-in", "blurred-start"}
+# The sound of the first part goes on a packet longer than its pictures: so that none of it is lost and both stay
+# together, the last picture stands until it ends.
+STANDS_AT_THE_BREAK = ("jump-flv", "restart-flv")
 
 Produce = Callable[[str], Production]
 
@@ -68,6 +69,8 @@ def expected_numbers(name: str, made: Production) -> list[int]:
     clip, count = CLIPS[name], made.plan.frames
     if name.startswith("hole"):
         return [n if n < 90 else 89 if n < 180 else n - 90 for n in range(count)]
+    if name in STANDS_AT_THE_BREAK:
+        return [n if n < 90 else n - 1 for n in range(count)]
     if not clip.variable:
         return [clip.first_number + n for n in range(count)]
     times = source_times(made.source, made.info.video.origin_pts)
@@ -101,15 +104,21 @@ def test_every_frame_is_there_once_in_its_place(name: str, produce: Produce) -> 
     clip, made = CLIPS[name], produce(name)
     plan = made.plan
     if clip.frames is not None:
-        assert plan.frames == clip.frames
+        assert plan.frames == clip.frames + (name in STANDS_AT_THE_BREAK)
     assert len(plan.chunks) == -(-plan.frames // plan.segment_frames)
     assert len(plan.chunks) >= 3 or plan.frames == 1
     for rung in plan.rungs:
         pictures, times = decode_video(made.whole(rung.name))
         assert times == [n / rung.frame_rate for n in range(-(-plan.frames // rung.frame_step))]
         assert {picture.shape for picture in pictures} == {(rung.height, rung.width)}
-        if name not in UNREADABLE:
-            assert numbers_of(pictures) == expected_numbers(name, made)[:: rung.frame_step]
+        if not (clip.numbered or clip.variable):
+            continue
+        expected = expected_numbers(name, made)[:: rung.frame_step]
+        if name.startswith("truncated"):
+            # Of the last frame only a part is there: itself or the one before is shown.
+            assert numbers_of(pictures)[-1] in expected[-2:]
+            pictures, expected = pictures[:-1], expected[:-1]
+        assert numbers_of(pictures) == expected
 
 
 @pytest.mark.parametrize("name", GOOD)
