@@ -9,6 +9,7 @@ import ffmpeg
 
 from control.bus.messages import AudioJob
 from media_worker.command import CMAF, QUIET
+from media_worker.scan import GAP_SECONDS
 from media_worker.source import open_options
 
 _AUDIO_CMAF: Final = {
@@ -34,9 +35,9 @@ def encode_command(
     sound = _stereo(
         # Absolute times less the video's start; what was said before the first picture is dropped.
         source.filter("asetpts", f"PTS-{start:.9f}/TB")
-        # Gaps become silence and late starts too, so that the sound stays with the picture; 0.1 s is a gap, less is
-        # stretched away.
-        .filter("aresample", rendition.sample_rate, **{"async": 1000, "first_pts": 0, "min_hard_comp": 0.1})
+        # Gaps become silence and late starts too, so that the sound stays with the picture; what is shorter than a
+        # gap is stretched away.
+        .filter("aresample", rendition.sample_rate, **{"async": 1000, "first_pts": 0, "min_hard_comp": GAP_SECONDS})
     )
     if measure:
         sound = _measured(sound)
@@ -59,7 +60,7 @@ def copy_command(ffmpeg_path: str, job: AudioJob, address: str, out: Path) -> li
     track = job.track
     packet = _PACKET_SAMPLES / track.sample_rate
     start = job.origin_seconds - packet / 2
-    primed = int(track.start_seconds < start - packet / 2)
+    primed = int(track.start_seconds < start)
     first, end = start - primed * packet, start + float(job.duration_seconds) + packet
     clock = f"(N-{primed})*{_PACKET_SAMPLES}"
     filters = (
@@ -76,9 +77,12 @@ def copy_command(ffmpeg_path: str, job: AudioJob, address: str, out: Path) -> li
     return [str(argument) for argument in copy.global_args(*QUIET, "-copyts").compile(cmd=ffmpeg_path)]
 
 
-def loudness_command(ffmpeg_path: str, address: str, track_index: int) -> list[str]:
-    """The command that prints the integrated loudness so far (`lavfi.r128.I`, LUFS), ten times a second of sound."""
-    options: dict[str, Any] = {**open_options(address), "threads": 1, "vn": None, "max_error_rate": 1}
+def loudness_command(ffmpeg_path: str, address: str, track_index: int, *, strict: bool = False) -> list[str]:
+    """The command that prints the integrated loudness so far (`lavfi.r128.I`, LUFS), ten times a second of sound.
+
+    With `strict` it fails where a packet does not decode.
+    """
+    options: dict[str, Any] = {**open_options(address), "threads": 1, "vn": None, "max_error_rate": 0 if strict else 1}
     # As it will be heard: of 5.1 the mix, not the six.
     sound = _measured(_stereo(ffmpeg.input(address, **options)[str(track_index)]))
     return [str(argument) for argument in ffmpeg.output(sound, "-", f="null").global_args(*QUIET).compile(ffmpeg_path)]

@@ -105,7 +105,7 @@ def _grid(picture: Any, job: ChunkJob) -> Any:
     if video.interlaced:
         picture = picture.filter("bwdif", mode="send_frame", deint="all")
     return (
-        picture.filter("fps", fps=str(job.frame_rate), round="near")
+        picture.filter("fps", fps=str(job.frame_rate), round="near", eof_action="pass")
         # Where the source ends early or stops decoding, its last picture stands until the chunk's end.
         .filter("tpad", stop=-1, stop_mode="clone")
         .filter("trim", start_pts=chunk.first_frame, end_pts=chunk.first_frame + chunk.frames)

@@ -24,7 +24,7 @@ from control.errors import (
 )
 from control.settings import MediaSettings
 from media_worker.scan import AudioScan, Scan, scan
-from media_worker.source import open_options, refuse_disguise
+from media_worker.source import open_options, refuse_disguise, what_is_missing
 from media_worker.timeline import find_jumps, find_rate, thin
 
 _KEYFRAMES_APART_SECONDS: Final = Fraction(1, 2)
@@ -68,7 +68,7 @@ def probe(source: str, address: str, settings: MediaSettings, work: Work) -> Pro
         tracks = tuple(
             _audio_track(stream, scanned.audio[stream.index])
             for stream in audio
-            if scanned.audio[stream.index].start is not None and stream.codec_context is not None
+            if scanned.audio[stream.index].start is not None and _is_decodable(stream)
         )
         duration = float((track.end_pts - track.origin_pts) * track.time_base)
         if duration > settings.max_duration_seconds and not jumps:
@@ -101,7 +101,7 @@ def open_recording(source: str, address: str) -> InputContainer:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise RecordingMissing(source=source) from error
     except (FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = what_is_missing(address) or getattr(error, "strerror", None) or str(error)
         raise RecordingNotMedia(source=source, reason=reason) from error
 
 
@@ -189,6 +189,12 @@ def _display_size(width: int, height: int, aspect: Fraction, rotation: int) -> t
     elif 0 < aspect < 1:
         height = round(height / aspect)
     return (height, width) if rotation in (90, 270) else (width, height)
+
+
+def _is_decodable(stream: av.AudioStream) -> bool:
+    """Whether its packets ever said what they hold."""
+    context = stream.codec_context
+    return context is not None and context.sample_rate > 0 and context.channels > 0
 
 
 def _audio_track(stream: av.AudioStream, scanned: AudioScan) -> AudioTrack:

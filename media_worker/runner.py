@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -19,11 +20,16 @@ from control.errors import EncoderFailed
 _POLL_SECONDS: Final = 0.1
 _TAIL_BYTES: Final = 8192
 _LONGEST_REASON: Final = 300
+_ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
 # What ffmpeg says of each of its threads after one of them has failed; the cause is what came before.
 _ECHOES: Final = (
     "Conversion failed",
     "Could not open encoder before EOF",
+    "Error opening output file",
+    "Error selecting an encoder",
+    "Error sending frames to consumers",
     "Error while filtering",
+    "Error while opening encoder",
     "Nothing was written into output file",
     "Task finished with error code",
     "Terminating thread with return code",
@@ -116,7 +122,7 @@ def _reason(code: int, tail: bytes) -> str:
     """One line: the last thing ffmpeg said that is a cause, and how it ended."""
     lines = [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()]
     causes = [line for line in lines if not any(echo in line for echo in _ECHOES)]
-    said = (causes or lines or ["it said nothing"])[-1][:_LONGEST_REASON]
+    said = _ADDRESS.sub("", (causes or lines or ["it said nothing"])[-1])[:_LONGEST_REASON]
     ended = f"signal {-code}" if code < 0 else f"exit status {code}"
     return f"{said} ({ended})"
 

@@ -17,8 +17,9 @@ from av.video.stream import VideoStream
 from control.bus.work import Work
 from media_worker.timeline import Ticks
 
-# Sound this far off the clock its packets make is a gap, which copying would close up.
-_AUDIO_GAP_SECONDS: Final = 0.1
+# Sound this far off the clock its packets make is a gap: copying would close it up, and one sees lips and voice part
+# (EBU R 37: at most 40 ms early, 60 ms late).
+GAP_SECONDS: Final = 0.05
 _CHECK_EVERY: Final = 4096
 _TS_PACKETS: Final = (188, 192, 204)  # MPEG-2 transport stream: plain, with time codes (M2TS), with Reed-Solomon bytes
 
@@ -36,7 +37,7 @@ class AudioScan:
     gaps: int = 0
 
     def __post_init__(self) -> None:
-        self._gap = _AUDIO_GAP_SECONDS / float(self.tick)
+        self._gap = GAP_SECONDS / float(self.tick)
         self._due = 0.0
 
     def add(self, pts: int, duration: int) -> None:
@@ -45,7 +46,7 @@ class AudioScan:
         if abs(pts - self._due) > self._gap:
             self.gaps += 1
             self._due = float(pts)
-        self.end = max(self.end, pts + duration)
+        self.end = pts + duration  # not the latest of all: a damaged packet may name any time
         self._due = self._due + self.packet if self.packet else self.end
 
 
@@ -139,6 +140,6 @@ def _from_index(stream: AudioStream, track: AudioScan, size_bytes: int) -> bool:
     track.start = int(times[0])
     track.end = int(times[-1]) + usual
     even = times[0] + np.arange(len(times)) * (track.packet or usual)
-    gap = _AUDIO_GAP_SECONDS / float(track.tick)
+    gap = GAP_SECONDS / float(track.tick)
     track.gaps = int(np.sum(np.abs(steps - usual) > gap)) or int(np.abs(times - even).max() > gap)
     return True

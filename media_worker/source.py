@@ -7,11 +7,13 @@ concat scripts, devices) is not on the list of formats.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Final
 
 from control.errors import RecordingMissing, RecordingRefused
 from control.storage import ObjectStore
+from media_worker.boxes import BoxError, iter_boxes
 
 STORE_SCHEME: Final = "store:"
 _LINK_SECONDS: Final = 6 * 3600
@@ -60,3 +62,22 @@ def refuse_disguise(source: str, address: str) -> None:
             raise RecordingRefused(source=source, reason=reason)
     if head.startswith(b"<") and b"<MPD" in head:
         raise RecordingRefused(source=source, reason="it is a DASH manifest, not a recording")
+
+
+def what_is_missing(address: str) -> str | None:
+    """Why a file that looks like an MP4 cannot be opened: its index is written last, so a crash leaves it out. None
+    where it is something else."""
+    if not address.startswith("file:"):
+        return None
+    try:
+        with (
+            Path(address.removeprefix("file:")).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            memoryview(data) as view,
+        ):
+            boxes = {box.type for box in iter_boxes(view, truncated=True)}
+    except (BoxError, ValueError):
+        return None  # no boxes, or nothing at all
+    if "mdat" in boxes and "moov" not in boxes:
+        return "it was cut off before its index (moov) was written, and without that nothing in it can be found"
+    return None

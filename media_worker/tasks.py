@@ -51,11 +51,13 @@ def encode_audio(job: AudioJob, work: Work) -> AudioResult:
         return found
     with scratch(settings.media) as folder:
         whole = folder / "audio.mp4"
-        seconds, loudness = make_audio(ffmpeg_path(settings.media), job, locate(job.source, store), whole, work)
+        sound = make_audio(ffmpeg_path(settings.media), job, locate(job.source, store), whole, work)
         name = job.rendition.name
         finished = folder / "finished"
         track = split_audio(whole, name, job.duration_seconds, job.segment_seconds, finished / name)
-        result = AudioResult(track=track, mode=job.rendition.mode, seconds=round(seconds, 3), loudness_lufs=loudness)
+        result = AudioResult(
+            track=track, mode=sound.mode, seconds=round(sound.seconds, 3), loudness_lufs=sound.loudness_lufs
+        )
         store_part(store, job.prefix, job.part, finished, result, work)
     return result
 

@@ -34,9 +34,9 @@ _ON_GRID: Final = 0.2
 _OFF_STEP: Final = 0.3
 _SHORT_RUN: Final = 8
 _MOSTLY: Final = 0.98
-# Of a variable rate: steps this near to a rate's own keep to it, and a rate that so many keep to is one of its own.
-_NEAR: Final = 0.15
-_MANY: Final = 0.25
+# Of a variable rate: frames in a row that make a rate, and how far off the standard rate that serves for it may lie.
+_BUSY_RUN: Final = 32
+_SERVES: Final = (Fraction(95, 100), Fraction(125, 100))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_rate(pts: Ticks, tick: Fraction, hint: Fraction | None = None) -> Rate:
     """The frame rate of presentation times `pts` (any order, n ≥ 1).
 
     Constant: nearly all frames lie on the grid of one rate, holes allowed (frames a live encoder dropped).
-    Variable: the standard rate nearest the usual one, or that of its fast parts or the mean one where that is higher.
+    Variable: a standard rate of about that of its busy parts, so that hardly a frame of theirs is lost.
     """
     times = np.unique(pts)
     if len(times) < 2:
@@ -70,20 +70,17 @@ def find_rate(pts: Ticks, tick: Fraction, hint: Fraction | None = None) -> Rate:
     constant = [(miss, rate) for share, miss, rate in fits if share >= _MOSTLY]
     if constant:
         return Rate(min(constant, key=lambda fit: fit[0])[1], variable=False)
-    # Fast enough for its usual step, for its fast parts, and for its mean where single steps are long.
-    busy = min(max(around, mean, _fast_part(times, tick)), Fraction(240))
-    nearest = min(STANDARD_RATES, key=lambda rate: abs(rate - busy))
-    return Rate(nearest if abs(nearest - busy) < busy / 5 else busy.limit_denominator(1001), variable=True)
+    busy = _busy(times, tick)
+    serving = [rate for rate in STANDARD_RATES if busy * _SERVES[0] <= rate <= busy * _SERVES[1]]
+    return Rate(min(serving, key=lambda rate: (round(rate), rate.denominator), default=busy), variable=True)
 
 
-def _fast_part(times: Ticks, tick: Fraction) -> Fraction:
-    """The rate of the fastest part of ascending `times` that is more than jitter; 0 where no rate has many steps."""
-    steps = np.diff(times).astype(np.float64) * float(tick)
-    for rate in sorted(STANDARD_RATES, reverse=True):
-        keeping = steps[np.abs(steps * float(rate) - 1) < _NEAR]
-        if len(keeping) > _MANY * len(steps):
-            return 1 / Fraction(float(np.median(keeping))).limit_denominator(100_000)
-    return Fraction(0)
+def _busy(times: Ticks, tick: Fraction) -> Fraction:
+    """The rate of the busy parts of ascending `times`: a tenth of the runs of a second or so are as fast, or faster."""
+    run = min(_BUSY_RUN, len(times) - 1)
+    lengths = (times[run:] - times[:-run]).astype(np.float64) * float(tick)
+    rate = Fraction(float(np.percentile(run / lengths, 90))).limit_denominator(1001)
+    return min(max(rate, Fraction(1)), Fraction(240))
 
 
 def on_grid(times: Ticks, tick: Fraction, rate: Fraction) -> tuple[float, float]:
@@ -100,7 +97,7 @@ def on_grid(times: Ticks, tick: Fraction, rate: Fraction) -> tuple[float, float]
     misses = np.abs(inside - np.rint(inside))
     # A run of a frame or two fits any grid, so it speaks for none.
     lengths = np.diff(np.append(starts, len(times)))
-    counts = (misses < _ON_GRID) & (lengths[runs] > _SHORT_RUN)
+    counts = (misses < _ON_GRID) & (lengths[runs] > min(_SHORT_RUN, len(times) - 1))
     return float(np.mean(counts)), float(np.mean(misses))
 
 

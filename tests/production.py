@@ -107,8 +107,8 @@ class Production:
         return path
 
     def files(self) -> dict[str, bytes]:
-        """Every segment in the store, by its key below the prefix."""
-        return {str(path.relative_to(self.made)): path.read_bytes() for path in sorted(self.made.glob("*/*"))}
+        """Every init and media segment in the store, by its key below the prefix."""
+        return {str(path.relative_to(self.made)): path.read_bytes() for path in sorted(self.made.glob("[!.]*/*"))}
 
 
 def _over_the_wire(job: M) -> M:

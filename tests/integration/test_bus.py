@@ -22,7 +22,7 @@ from control.bus.task import task_of
 from control.bus.work import Work
 from control.errors import ConfigurationError, InputError, OutputRejected, TransientError
 from control.settings import BusSettings, Settings
-from tests.bus import bus, spec_of, until
+from tests.bus import Body, bus, spec_of, until
 
 ANSWERS = (names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS)
 
@@ -127,7 +127,8 @@ def test_progress_nobody_had_time_for_is_dropped(settings: Settings, monkeypatch
         return Made(frames=1)
 
     spec, jammed = work_spec(), spec_of(name="tests.jam")
-    bodies = [(spec, body), (jammed, jam), (names.PART_DONE, lambda **_: None), (names.PART_PROGRESS, hear)]
+    bodies: list[Body] = [(spec, body), (jammed, jam), (names.PART_PROGRESS, hear)]
+    bodies.append((names.PART_DONE, lambda **_: None))
     with bus(settings, *bodies, modules=()) as running:
         for _ in range(4):
             send(running.app, jammed, {})

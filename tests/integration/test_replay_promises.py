@@ -26,6 +26,7 @@ from control.ledger.models import OutboxRow, Part, Replay
 from control.ledger.views import ReplayView, StreamView
 from control.settings import Settings
 from control.storage import LocalStore, open_store
+from pipelines import workflows
 from pipelines.reconcile import reconcile
 from tests.backend import Made, backend, with_media
 from tests.bus import bus, until
@@ -100,12 +101,12 @@ def test_what_can_be_watched_ends_where_the_first_chunk_is_missing(settings: Set
         for name in ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8"):
             growing = made.playlist(name)
             assert [segment.uri for segment in growing.segments] == [f"seg-{number:05d}.m4s" for number in range(4)]
-            assert sum(segment.duration for segment in growing.segments) == pytest.approx(24)
+            assert sum(segment.duration or 0 for segment in growing.segments) == pytest.approx(24)
             assert (growing.playlist_type, growing.is_endlist) == ("event", False)
         studio.release()
         made.wait("completed")
         for name in ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8"):
-            assert sum(segment.duration for segment in made.playlist(name).segments) == pytest.approx(60)
+            assert sum(segment.duration or 0 for segment in made.playlist(name).segments) == pytest.approx(60)
 
 
 def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Studio) -> None:
@@ -149,6 +150,19 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
     assert all(mark.tzinfo for mark in times)
     assert summary["checks"] == {"frames_as_planned": True, "one_init_per_rung": True, "audio_as_long_as_video": True}
     assert summary["notes"] == []
+
+
+def test_what_is_published_once_was_playable_then(settings: Settings, studio: Studio) -> None:
+    studio.held = {"audio"}
+    with backend(settings, studio) as made:
+        made.end(recording="6s.mp4")
+        until(lambda: len(studio.made) == 3, "recording, chunk and pictures are done")
+        studio.release()
+        view = made.wait("completed")
+        times = json.loads(made.store.get_bytes(view.prefix + "replay.json"))["timings"]
+    assert times["playable_at"] == times["completed_at"]
+    assert view.playable_at
+    assert view.playable_at >= datetime.fromisoformat(times["playable_at"])
 
 
 # --- answers of a run that is over ------------------------------------------------------------------------------------
@@ -201,25 +215,32 @@ def test_pictures_that_come_after_all_are_no_longer_missed(settings: Settings, s
 def test_a_file_that_is_being_stored_when_all_is_removed_is_removed_too(
     settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storing, go_on = threading.Event(), threading.Event()
+    storing, go_on, stored = threading.Event(), threading.Event(), threading.Event()
     put = LocalStore.put_file
 
     def slow(self: LocalStore, key: str, path: Path) -> None:
-        if key.endswith("234p/seg-00005.m4s"):
+        late = key.endswith("234p/seg-00000.m4s")
+        if late:
             storing.set()
             assert go_on.wait(10)
         put(self, key, path)
+        if late:
+            stored.set()
 
     monkeypatch.setattr(LocalStore, "put_file", slow)
+    monkeypatch.setattr(workflows, "_AGAIN_SECONDS", 0.3)
+    studio.held = {"chunk-00001"}
     with backend(settings, studio) as made:
         replay_id = made.end()
         assert storing.wait(10)
+        until(lambda: len(studio.made) == 3, "recording, sound and pictures are done")
+        made.settle()  # no other answer comes, after which there would be a look anyway
         made.do(streams.cancel)
         until(lambda: cleaned_at(made.ledger, replay_id), "what there was is removed")
         assert made.files(f"replays/{replay_id}/") == set()
         go_on.set()
-        until(lambda: made.files(f"replays/{replay_id}/"), "it is stored all the same")
-        until(lambda: made.files(f"replays/{replay_id}/") == set(), "and removed", seconds=4)
+        assert stored.wait(10)
+        until(lambda: made.files(f"replays/{replay_id}/") == set(), "it is removed")
 
 
 def cleaned_at(ledger: Ledger, replay_id: str) -> datetime | None:

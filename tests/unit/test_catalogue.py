@@ -69,6 +69,10 @@ def test_media_tasks_have_their_tier_s_policy(spec: TaskSpec) -> None:
     assert (spec.retry.times, spec.retry.first_seconds) == (3, 60)
 
 
+def test_a_chunk_is_given_up_within_ten_minutes() -> None:
+    assert names.TRANSCODE_CHUNK.soft_seconds <= 600
+
+
 def test_the_queues_are_those_of_the_platform() -> None:
     assert names.QUEUES == ("high_priority", "default", "low_priority")
     assert names.FAILED == "failed_tasks"
