@@ -31,7 +31,12 @@ LADDER = (Step(short_side=180, kbps=600), Step(short_side=90, kbps=200, max_fps=
 
 def media_settings(folder: Path, recordings: Path, **changes: Any) -> MediaSettings:
     """Settings of a worker that reads `recordings` and works in `folder`."""
-    facts = {"recording_roots": [recordings], "scratch": folder / "scratch", "preset": "ultrafast", "concurrency": 2}
+    facts: dict[str, Any] = {
+        "recording_roots": [recordings],
+        "scratch": folder / "scratch",
+        "preset": "ultrafast",
+        "concurrency": 2,
+    }
     return MediaSettings(_env_file=None, **(facts | changes))
 
 
@@ -117,11 +122,12 @@ def _over_the_wire(job: M) -> M:
 
 def decode_video(path: Path) -> tuple[list[NDArray[np.uint8]], list[Fraction]]:
     """Grey pictures (height × width) and presentation times in seconds, in the order they are shown."""
-    pictures, times = [], []
+    pictures: list[NDArray[np.uint8]] = []
+    times = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             assert frame.pts is not None
-            pictures.append(frame.to_ndarray(format="gray"))
+            pictures.append(frame.to_ndarray(format="gray").astype(np.uint8))
             times.append(frame.pts * Fraction(frame.time_base or 1))
     return pictures, times
 

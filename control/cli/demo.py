@@ -17,9 +17,10 @@ from typing import Any, Final
 import click
 import httpx
 
+from control.cli.logs import quiet_logs
 from control.cli.private import complete
 from control.cli.progress import clock, showing
-from control.cli.serve import Server, embedded_api, quiet_logs
+from control.cli.serve import Server, embedded_api
 from control.errors import AfterliveError, NotFound
 from control.ledger.views import ReplayView
 from control.settings import ApiSettings, LedgerSettings, Settings, StorageSettings

@@ -17,9 +17,9 @@ from typing import Final
 import click
 
 from control.bus.embedded import Embedded
+from control.cli.logs import quiet_logs
 from control.cli.private import only_one
 from control.cli.progress import clock, showing
-from control.cli.serve import quiet_logs
 from control.errors import AfterliveError, Cancelled, Conflict
 from control.ledger import streams, views
 from control.ledger.views import ReplayView, StreamView

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,12 +55,3 @@ def embedded_api(settings: Settings) -> Iterator[tuple[Embedded, FastAPI]]:
     with Embedded(settings) as workers:
         app = create_app(settings, workers.ledger, open_store(settings.storage), wake=workers.relay.wake)
         yield workers, app
-
-
-def quiet_logs(level: int) -> None:
-    """One line an event on stderr; the libraries' own chatter only from warnings on."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in ("celery", "kombu", "alembic", "uvicorn", "multipart", "botocore", "s3transfer", "urllib3", "httpx"):
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    # It warns that the in-process broker has no host name.
-    logging.getLogger("kombu.connection").setLevel(logging.ERROR)

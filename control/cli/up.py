@@ -8,8 +8,9 @@ from typing import Final
 
 import click
 
+from control.cli.logs import quiet_logs
 from control.cli.private import complete, only_one
-from control.cli.serve import Server, embedded_api, quiet_logs
+from control.cli.serve import Server, embedded_api
 from control.settings import Settings
 
 HOME: Final = Path("var")

@@ -1,4 +1,4 @@
-"""The sound of a replay: no seam at segment borders, in time with the picture to a few milliseconds, all of it there."""
+"""The sound of a replay: no seam at segment borders, in time with the picture, all of it there."""
 
 from __future__ import annotations
 
@@ -187,9 +187,7 @@ def test_sound_that_goes_on_is_cut_with_the_picture(clip: Callable[[str], Path],
 
 
 @pytest.mark.parametrize("name", ["hole-ts", "hole-flv"])
-def test_a_hole_is_silent_and_what_follows_is_in_time(
-    name: str, clip: Callable[[str], Path], produce: Produce
-) -> None:
+def test_a_hole_is_silent_and_what_follows_is_in_time(name: str, clip: Callable[[str], Path], produce: Produce) -> None:
     _, sound, rate = heard_of(produce(clip(name)))
     assert onsets(sound, rate) == pytest.approx([0.0, 6.0], abs=0.01)
     assert ends(sound, rate) == pytest.approx([3.0, 9.0], abs=0.02)
@@ -265,7 +263,13 @@ def test_no_sound_no_rendition(clip: Callable[[str], Path], produce: Produce) ->
 def loudness(path: Path, track: int = 0) -> float:
     heard: list[float] = []
     command = loudness_command(ffmpeg_path(MediaSettings()), f"file:{path}", track)
-    run(command, Work("x", 60), total_frames=1, total_seconds=1.0, on_metadata=lambda _, value: heard.append(float(value)))
+    run(
+        command,
+        Work("x", 60),
+        total_frames=1,
+        total_seconds=1.0,
+        on_metadata=lambda _, value: heard.append(float(value)),
+    )
     return heard[-1]
 
 

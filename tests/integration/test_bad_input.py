@@ -1,4 +1,4 @@
-"""What is no recording is refused by name, what broke is used as far as it goes, and nothing makes us open anything else."""
+"""What is no recording is refused by name, what broke is used as far as it goes, and no file makes us open another."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Canary:
 @pytest.fixture
 def canary() -> Iterator[Canary]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  the library's name
+        def do_GET(self) -> None:
             seen.requests.append(self.path)
             self.send_error(404)
 
@@ -129,7 +129,9 @@ def test_a_file_that_may_not_be_read(
     assert type(refusal(examine, path)) is RecordingMissing
 
 
-@pytest.mark.parametrize("prefix", ["http://127.0.0.1:1/", "concat:", "file:", "subfile,,start,0,end,0,,:", "pipe:", "-"])
+@pytest.mark.parametrize(
+    "prefix", ["http://127.0.0.1:1/", "concat:", "file:", "subfile,,start,0,end,0,,:", "pipe:", "-"]
+)
 def test_what_is_no_plain_path(
     prefix: str, clip: Callable[[str], Path], recordings: Path, examine: Callable[..., MediaInfo]
 ) -> None:

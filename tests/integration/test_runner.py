@@ -142,7 +142,7 @@ def test_a_signal_and_a_mute_end_are_told() -> None:
 
 
 def test_much_on_stderr_neither_blocks_nor_fills_memory() -> None:
-    chatter = "import sys\nfor n in range(40000): print('x' * 200, file=sys.stderr)\nprint('the end', file=sys.stderr); exit(1)"
+    chatter = "import sys\nfor n in range(40000): print('x' * 200, file=sys.stderr)\nsys.exit('the end')"
     with pytest.raises(EncoderFailed) as error:
         run([sys.executable, "-c", chatter], Work("x", 60), total_frames=1)
     assert "the end" in error.value.detail
