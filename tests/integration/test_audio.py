@@ -175,6 +175,22 @@ def test_sound_that_comes_late_comes_late(name: str, clip: Callable[[str], Path]
     assert np.abs(sound[:, : int(0.98 * rate)]).max() < 0.001
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options", "mode"), [("mp4", AAC, "copy"), ("ts", AAC, "copy"), ("mkv", OPUS, "encode")]
+)
+def test_sound_before_the_first_picture_is_left_out(
+    suffix: str, options: tuple[str, ...], mode: str, tmp_path: Path, produce: Produce
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    source = Source(frames=390, size=(160, 90), sounds=(beeps(15),))
+    offset = ("-bsf:v", "setts=ts=TS+1.25/TB")
+    Recipe(source, (*h264(), *options, *offset))(folder / f"early.{suffix}")
+    result, sound, rate = heard_of(produce(folder / f"early.{suffix}"))
+    assert result.mode == mode
+    assert onsets(sound, rate) == pytest.approx([at - 1.25 for at in BEEPS], abs=0.011)  # half a packet, where copied
+
+
 def test_sound_that_ends_early_is_followed_by_silence(clip: Callable[[str], Path], produce: Produce) -> None:
     _, sound, rate = heard_of(produce(clip("audio-short")))
     assert ends(sound, rate) == pytest.approx([2.0], abs=0.01)

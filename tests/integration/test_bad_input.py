@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import av
 import pytest
 
-from control.bus.messages import MediaInfo
+from control.bus.messages import MediaInfo, RecordingJob
 from control.bus.work import Work
 from control.errors import (
     AfterliveError,
@@ -32,6 +33,7 @@ from control.errors import (
 from control.settings import MediaSettings
 from control.storage import LocalStore
 from media_worker.ffmpeg import ffmpeg_path
+from media_worker.recording import examine as examine_recording
 from media_worker.source import locate, open_options
 from tests.clip_builders import AAC, Recipe, Source, ffmpeg, h264
 from tests.clips import CLIPS
@@ -228,6 +230,32 @@ def test_an_index_that_promises_more_than_there_is(
     assert len(decode_video(made.whole("180p"))[0]) == made.plan.frames < 110
 
 
+def test_a_file_that_is_still_being_written_is_waited_for(
+    clip: Callable[[str], Path], recordings: Path, tmp_path: Path
+) -> None:
+    """The hook was sent before the media server had closed the file."""
+    data = clip("ts").read_bytes()
+    path = recordings / "growing.ts"
+    path.write_bytes(data[: len(data) // 2])
+
+    def go_on() -> None:
+        with path.open("ab") as file:
+            for start in range(len(data) // 2, len(data), 40_000):
+                time.sleep(0.2)
+                file.write(data[start : start + 40_000])
+                file.flush()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    job = RecordingJob(replay_id="r", source=str(path), prefix="replays/r/")
+    store = LocalStore(tmp_path / "store", durable=False)
+    info = examine_recording(job, store, media_settings(tmp_path, recordings), Work("x", 60))
+    thread.join()
+    assert path.stat().st_size == len(data)
+    assert info.video.frames == 120
+    assert info.notes == ()
+
+
 def test_a_damaged_middle_is_bridged(clip: Callable[[str], Path], recordings: Path, tmp_path: Path) -> None:
     source = Path(shutil.copy(clip("noise-in-ts"), recordings))
     made = Production(source, tmp_path, media_settings(tmp_path, recordings))
@@ -301,11 +329,17 @@ def refer(data: bytes, name: str) -> bytes:
 
 def test_the_options_hold_for_both_libraries(canary: Canary, recordings: Path, tmp_path: Path) -> None:
     """Should a list get past the look at its first bytes, neither PyAV nor ffmpeg would follow it."""
-    path = recordings / "list.mp4"
-    for text in (
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{canary.url('segment.ts')}\n#EXT-X-ENDLIST\n",
-        f"ffconcat version 1.0\nfile {canary.url('a.mp4')}\n",
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{canary.url('segment.ts')}\n#EXT-X-ENDLIST\n"
+    (recordings / "list.m3u8").write_text(playlist)
+    with pytest.raises(av.error.FFmpegError):
+        av.open(str(recordings / "list.m3u8"), options={"protocol_whitelist": "file,http,tcp"})
+    assert canary.requests == ["/segment.ts"]  # it could be
+    canary.requests.clear()
+    for name, text in (
+        ("list.m3u8", playlist),
+        ("list.ffconcat", f"ffconcat version 1.0\nfile {canary.url('a.mp4')}\n"),
     ):
+        path = recordings / name
         path.write_text(text)
         address = locate(str(path), LocalStore(tmp_path / "store"))
         options = open_options(address)

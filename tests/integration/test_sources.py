@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from media_worker.boxes import parse_fragments, parse_init
 from pipelines.playlists import join_tracks
+from tests.clip_builders import Recipe, Source, ffmpeg, h264, hevc
 from tests.clips import CLIPS
 from tests.frame_numbers import read_frame_number
-from tests.production import Production, decode_video, media_settings
+from tests.production import Production, decode_video, look_at, media_settings
 
-GOOD = [name for name, clip in CLIPS.items() if clip.error is None]
+# Pictures that no poster must be made of are of no interest here.
+PICTURES = {"black-intro", "all-black", "dissolve", "fade-in", "blurred-start"}
+GOOD = [name for name, clip in CLIPS.items() if clip.error is None and name not in PICTURES]
 # The sound of the first part goes on a packet longer than its pictures: so that none of it is lost and both stay
 # together, the last picture stands until it ends.
 STANDS_AT_THE_BREAK = ("jump-flv", "restart-flv")
@@ -205,6 +208,78 @@ def test_hdr_looks_like_the_sdr_it_was_made_of(name: str, produce: Produce) -> N
     assert abs(ours.mean() - plain.mean()) < 30
     assert ours.std() > 0.6 * plain.std()  # washed out: all of it grey
     assert np.corrcoef(ours.ravel(), plain.ravel())[0, 1] > 0.9
+
+
+def test_what_is_brighter_than_white_keeps_its_shades(tmp_path: Path) -> None:
+    """A ramp from black to 1,000 nits in PQ: none of it is cut off at SDR's white."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    ramp = "format=yuv420p10le,geq=lum='64+876*0.75*X/W':cb=512:cr=512,setparams=color_trc=smpte2084"
+    tags = ("-pix_fmt", "yuv420p10le", "-profile:v", "main10", "-color_trc", "smpte2084", "-tag:v", "hvc1")
+    # Nothing else is tagged, as by many encoders: BT.2020 is meant.
+    Recipe(Source(frames=30, after=ramp, sounds=()), hevc(30, *tags))(folder / "ramp.mp4")
+    made = Production(folder / "ramp.mp4", tmp_path, media_settings(tmp_path, folder))
+    assert made.info.video.hdr
+    assert made.info.video.color_primaries == "2"  # unspecified
+    made.make_chunks()
+    columns = decode_video(made.whole("180p"))[0][5].mean(axis=0)
+    shades = columns[10:311:30]  # 100 nits are at 216
+    assert (np.diff(shades) > 5).all(), shades
+
+
+def test_the_last_frame_is_shown_however_late_it_comes(tmp_path: Path) -> None:
+    """It is due in slot 120, though it ends before that slot does."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    late = r"settb=1/90000,setpts='PTS+if(eq(N\,119)\,0.55/30/TB\,0)'"
+    exact = ("-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-bsf:v", "setts=duration=2100")
+    Recipe(Source(after=late, sounds=()), (*h264(), *exact))(folder / "late.mp4")
+    made = Production(folder / "late.mp4", tmp_path, media_settings(tmp_path, folder))
+    assert made.plan.frames == 121
+    made.make_chunks()
+    assert numbers_of(decode_video(made.whole("180p"))[0]) == [*range(119), 118, 119]
+
+
+@pytest.mark.parametrize("name", ["flv", "truncated-mkv"])
+def test_a_long_recording_without_an_index_gets_one(
+    name: str, clip: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("media_worker.recording._UNINDEXED_SECONDS", 1.0)
+    source = clip(name)
+    made = Production(source, tmp_path, media_settings(tmp_path, source.parent, chunk_seconds=6))
+    assert made.info.source == "store:replays/r/.work/source.mkv"
+    assert ("recording-truncated" in {note.code for note in made.info.notes}) == name.startswith("truncated")
+    plain = look_at(source, tmp_path, media_settings(tmp_path, source.parent))
+    assert made.info.video.frames == plain.video.frames
+    made.make_chunks()
+    made.make_audio()
+    assert numbers_of(decode_video(made.whole("180p"))[0]) == list(range(made.plan.frames))
+
+
+def test_a_clock_that_wraps_around_goes_on(clip: Callable[[str], Path], tmp_path: Path) -> None:
+    """MPEG-TS has 33 bits for 90,000 ticks a second: after 26.5 hours it starts anew. Here after two seconds."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    wraps = ("-output_ts_offset", str(2**33 / 90000 - 3.4))
+    ffmpeg("-i", str(clip("ts")), "-map", "0", "-c", "copy", *wraps, str(folder / "wraps.ts"))
+    with av.open(str(folder / "wraps.ts"), options={"correct_ts_overflow": "0"}) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert max(times) - min(times) > 2**32  # it does
+    made = Production(folder / "wraps.ts", tmp_path, media_settings(tmp_path, folder))
+    assert made.info.notes == ()
+    made.make_chunks()
+    assert numbers_of(decode_video(made.whole("180p"))[0]) == list(range(120))
+
+
+def test_a_name_may_hold_anything(clip: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    source = folder / "a b'c\"d%03d:[0];#?,直播\\.mp4"
+    source.write_bytes(clip("mp4").read_bytes())
+    made = Production(source, tmp_path, media_settings(tmp_path, folder))
+    made.make_chunks()
+    made.make_audio()
+    assert numbers_of(decode_video(made.whole("180p"))[0]) == list(range(120))
 
 
 def test_ten_bits_become_eight(produce: Produce) -> None:
