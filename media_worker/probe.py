@@ -84,7 +84,7 @@ def probe(source: str, address: str, settings: MediaSettings, work: Work) -> Pro
             audio=tracks,
             notes=tuple(_notes(track, tracks, scanned, declared, jumps)),
         )
-        return Probe(info, jumps, _has_index(container, video))
+        return Probe(info, jumps, _has_index(source, address, container, track))
 
 
 def open_recording(source: str, address: str) -> InputContainer:
@@ -242,14 +242,19 @@ def _notes(
     return notes
 
 
-def _has_index(container: InputContainer, video: VideoStream) -> bool:
+def _has_index(source: str, address: str, container: InputContainer, track: VideoTrack) -> bool:
     """Whether a seek goes straight to its place: by an index, or (MPEG-TS, MPEG-PS) by bisection."""
-    if container.format.name in ("mpegts", "mpeg"):
-        return True
     # FLV and a Matroska file that was cut off have none; libavformat then reads from the start to the place.
     if container.format.name == "flv":
         return False
-    return len(video.index_entries) > 1 or container.format.name.startswith("mov")
+    if not container.format.name.startswith("matroska"):
+        return True
+    # Reading the file has made an index of what was read; the file's own, to its end, is there at the first seek.
+    with open_recording(source, address) as fresh:
+        stream = fresh.streams[track.index]
+        fresh.seek(0, stream=stream)
+        last = max((entry.timestamp for entry in stream.index_entries), default=0)
+    return (track.keyframes[-1] - last) * 20 <= track.end_pts - track.origin_pts
 
 
 def _tick(video: VideoStream) -> Fraction:

@@ -184,11 +184,11 @@ def test_sound_before_the_first_picture_is_left_out(
     folder = tmp_path / "recordings"
     folder.mkdir()
     source = Source(frames=390, size=(160, 90), sounds=(beeps(15),))
-    offset = ("-bsf:v", "setts=ts=TS+1.25/TB")
+    offset = ("-bsf:v", "setts=ts=TS+1.2/TB")
     Recipe(source, (*h264(), *options, *offset))(folder / f"early.{suffix}")
     result, sound, rate = heard_of(produce(folder / f"early.{suffix}"))
     assert result.mode == mode
-    assert onsets(sound, rate) == pytest.approx([at - 1.25 for at in BEEPS], abs=0.011)  # half a packet, where copied
+    assert onsets(sound, rate) == pytest.approx([at - 1.2 for at in BEEPS], abs=0.011)  # half a packet, where copied
 
 
 def test_sound_that_ends_early_is_followed_by_silence(clip: Callable[[str], Path], produce: Produce) -> None:

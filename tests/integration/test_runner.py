@@ -99,7 +99,7 @@ def test_the_deadline_ends_it() -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         run(endless(), Work("x", 0.5), total_frames=1)
-    assert 0.5 <= time.monotonic() - started < 1.2
+    assert 0.5 <= time.monotonic() - started < 1.5
     assert children() == []
 
 
