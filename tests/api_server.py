@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import uvicorn
-from control.ledger.engine import Ledger
 from fastapi import FastAPI
 
+from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import LocalStore
 from tests import services

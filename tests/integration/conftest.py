@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from control.ledger.engine import Ledger
 
 from control.api.app import create_app
+from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import LocalStore
 from tests.api_server import Api, serving

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from control.ledger.engine import Ledger
 from fastapi.routing import iter_route_contexts
 
 from control.api.app import create_app
 from control.errors import ConfigurationError
+from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import LocalStore
 from tests.api_server import Api, problem, serving

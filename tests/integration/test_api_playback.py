@@ -7,10 +7,10 @@ import time
 
 import httpx
 import pytest
-from control.ledger.engine import Ledger
 
 from control.api.app import create_app
 from control.api.signing import sign
+from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import ObjectStore
 from tests.api_server import PROBLEM, Api, problem, serving
