@@ -200,7 +200,8 @@ def test_cancel_in_the_middle_leaves_nothing(made: Production, tmp_path: Path) -
     with pytest.raises(Cancelled):
         make_chunk(made.chunk_job(0), made.store, settings, work)
     assert time.monotonic() - at[0] < 1.0
-    assert psutil.Process().children(recursive=True) == []
+    running = psutil.Process().children(recursive=True)
+    assert [process for process in running if "rclone" not in process.name()] == []  # a server other tests share
     assert list(made.store.list("")) == []
     assert list((made.folder / "store").rglob("*.m4s")) == []
     assert scratch_of(made) == []
