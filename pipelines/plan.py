@@ -81,7 +81,9 @@ def make_chunks(
         if left <= wanted + (1 if wanted > 2 else 0):
             length = left
         else:
-            lengths = sorted({wanted, max(1, wanted - 1), wanted + 1}, key=lambda n: abs(n - wanted))
+            # Of short chunks a segment more or less would leave cores without work at the end.
+            around = {wanted, wanted - 1, wanted + 1} if wanted > 2 else {wanted}
+            lengths = sorted(around, key=lambda n: abs(n - wanted))
             length = min(lengths, key=lambda n: _wasted(slots, (first + n) * segment_frames))
         start = first * segment_frames
         chunks.append(
