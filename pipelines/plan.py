@@ -19,7 +19,7 @@ from pipelines.ladder import Step, make_rungs, read_ladder
 _GOP_SECONDS: Final = 2
 _GOPS_A_SEGMENT: Final = 3
 _MOST_FPS: Final = 60
-_FEWEST_CHUNKS: Final = 4  # of what is left: towards the end chunks grow short, so that no core waits for another's
+_FEWEST_CHUNKS: Final = 6  # a short recording is cut finer, so that it too fills a worker's cores to the end
 _MOST_AUDIO: Final = 8
 _BISECTED: Final = ("mpegts", "mpeg")  # libavformat's names of containers without an index
 _AAC_FRAME: Final = 1024  # samples
@@ -72,13 +72,13 @@ def make_chunks(
     """
     slots = [round((time - video.origin_pts) * video.time_base * rate) for time in video.keyframes]
     segments = math.ceil(frames / segment_frames)
-    longest = max(1, round(Fraction(chunk_seconds) * rate / segment_frames))
+    wanted = max(1, round(Fraction(chunk_seconds) * rate / segment_frames))
+    wanted = min(wanted, math.ceil(segments / _FEWEST_CHUNKS))
     chunks: list[Chunk] = []
     first = 0
     while first < segments:
         left = segments - first
-        wanted = min(longest, math.ceil(left / _FEWEST_CHUNKS))
-        if left <= wanted:
+        if left <= wanted + (1 if wanted > 2 else 0):
             length = left
         else:
             # Of short chunks a segment more or less would leave cores without work at the end.

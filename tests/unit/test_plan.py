@@ -63,17 +63,15 @@ def test_cuts_are_taken_behind_keyframes() -> None:
 
 
 def test_a_short_recording_is_cut_fine_enough_for_all_cores() -> None:
-    assert [chunk.frames // 180 for chunk in plan(video(seconds=60)).chunks] == [3, 2, 2, 1, 1, 1]
+    assert len(plan(video(seconds=60)).chunks) == 5
     assert len(plan(video(seconds=3)).chunks) == 1
 
 
 def test_long_recordings_have_chunks_of_the_length_asked_for() -> None:
     made = plan(video(seconds=7200))
-    lengths = [chunk.frames // 180 for chunk in made.chunks]
-    assert set(lengths[:-10]) == {5}
-    assert lengths[-10:] == sorted(lengths[-10:], reverse=True)
-    assert lengths[-1] == 1
-    assert plan(video(seconds=7200), chunk_seconds=60).chunks[0].frames == 1800
+    assert len(made.chunks) == 240
+    assert {chunk.frames for chunk in made.chunks} == {900}
+    assert len(plan(video(seconds=7200), chunk_seconds=60).chunks) == 120
 
 
 def test_without_an_index_the_source_is_entered_a_keyframe_early() -> None:
