@@ -282,7 +282,7 @@ class ChunkResult(Message):
     """One a rung, in the job's order."""
     encoder: str
     seconds: float
-    """Wall time of the encoder; 0 where the chunk was found made."""
+    """Wall time of the encoder when the chunk was made, be it in an earlier run."""
     reused: bool = False
 
 
