@@ -13,6 +13,8 @@ SOURCE ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+# Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make.
+TEST_PROCESSES ?= 3
 LOCK_ARGS ?=
 
 BIN := .venv/bin
@@ -40,7 +42,7 @@ $(STAMP): $(INPUTS)
 test: $(STAMP) ## Run all tests (installs Chromium where it may)
 	@$(BIN)/python -m tests.house.system chromium
 	@$(BIN)/python -m control.web.install
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-fast: $(STAMP) ## Run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

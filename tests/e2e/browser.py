@@ -13,6 +13,8 @@ from typing import Any, Final
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, Response, sync_playwright
 
+from control.web.pages import Pages
+
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _ARGUMENTS: Final = [
     "--no-sandbox",  # containers have no user namespaces to build a sandbox from
@@ -47,6 +49,8 @@ class PlaybackReport:
 @contextmanager
 def viewer(errors: list[str], *, width: int = 1280, height: int = 800) -> Iterator[Page]:
     """A browser's page whose every error is added to `errors`."""
+    assert CHROMIUM is not None, "no Chromium on this machine: run python -m tests.house.system chromium"
+    assert Pages().has_hls, "hls.js is not installed: run python -m control.web.install"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_ARGUMENTS)
         try:
