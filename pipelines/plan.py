@@ -65,7 +65,7 @@ def make_chunks(
     *,
     run_up: int = 0,
 ) -> list[Chunk]:
-    """Cut the grid into runs of whole segments, about `chunk_seconds` each.
+    """Cut the grid into runs of whole segments, about `chunk_seconds` each, the last few shorter.
 
     Of the cuts one segment around the wanted length, the one nearest behind a keyframe is taken: what lies between
     the two must be decoded and thrown away. The source is entered `run_up` keyframes before that one.
@@ -77,13 +77,10 @@ def make_chunks(
     chunks: list[Chunk] = []
     first = 0
     while first < segments:
-        left = segments - first
-        if left <= wanted + (1 if wanted > 2 else 0):
-            length = left
-        else:
-            # Of short chunks a segment more or less would leave cores without work at the end.
-            around = {wanted, wanted - 1, wanted + 1} if wanted > 2 else {wanted}
-            lengths = sorted(around, key=lambda n: abs(n - wanted))
+        # What is left is halved in the end: cores that work in parallel finish together, whatever their number.
+        length = min(wanted, math.ceil((segments - first) / 2))
+        if length == wanted > 2:
+            lengths = (wanted, wanted - 1, wanted + 1)
             length = min(lengths, key=lambda n: _wasted(slots, (first + n) * segment_frames))
         start = first * segment_frames
         chunks.append(

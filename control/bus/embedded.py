@@ -37,15 +37,21 @@ _END: Final = "end_worker"
 
 
 class Embedded:
-    """The platform's back end in this process, working for `settings`. A context manager."""
+    """The platform's back end in this process, working for `settings`. A context manager.
 
-    def __init__(self, settings: Settings, modules: Sequence[str] = (PIPELINES, MEDIA)) -> None:
+    `own_ledger`: the ledger is this very program's alone, and is made without migrations.
+    """
+
+    def __init__(
+        self, settings: Settings, modules: Sequence[str] = (PIPELINES, MEDIA), *, own_ledger: bool = False
+    ) -> None:
         if settings.bus.broker_url.get_secret_value() != "memory://":
             raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason="embedded mode brings its own broker")
         process_settings.use(settings)
         self.settings = settings
         self.ledger = open_ledger(settings.ledger.url)
         self._modules = modules
+        self._own_ledger = own_ledger
         schedule = importlib.import_module(_SCHEDULE).SCHEDULE if PIPELINES in modules else {}
         self.app: Celery = make_app(settings.bus, modules, schedule)
         self.relay = Relay(self.ledger, self.app)
@@ -63,7 +69,10 @@ class Embedded:
             raise
 
     def _start(self) -> None:
-        self.ledger.upgrade()
+        if self._own_ledger:
+            self.ledger.create()
+        else:
+            self.ledger.upgrade()
         cancellations.halt(False)
         _forget_messages()
         # Callbacks made in worker threads would otherwise go to Celery's own default application.

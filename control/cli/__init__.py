@@ -3,6 +3,7 @@ tier that is installed adds commands of its own (entry points `afterlive.command
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from importlib.metadata import entry_points, version
@@ -67,3 +68,6 @@ def main() -> None:
         click.echo(f"afterlive: {error.code}: {error.detail}", err=True)
         # 130 is what shells expect of a program that Ctrl-C ended.
         sys.exit(130 if isinstance(error, Cancelled) else 1)
+    finally:
+        # Searching all there is for garbage, right before the process ends, takes it a fifth of a second.
+        gc.freeze()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from control.cli.private import only_one
 from control.cli.progress import clock, showing
 from control.errors import AfterliveError, Cancelled, Conflict
 from control.ledger import streams, views
-from control.ledger.views import ReplayView, StreamView
+from control.ledger.views import ReplayView
 from control.recordings import check_recording_file, resolve_recording
 from control.settings import LedgerSettings, MediaSettings, Settings, StorageSettings
 
@@ -113,7 +114,16 @@ def _make_room(out: Path, force: bool) -> None:
 def _fingerprint(recording: Path, media: MediaSettings) -> str:
     """What the work depends on: of another recording, or other settings, nothing may be taken over."""
     found = recording.stat()
-    facts = [str(recording), found.st_size, found.st_mtime_ns, media.preset, media.normalise_lufs, media.chunk_seconds]
+    # Another version of this program may have other tables, and make other files.
+    facts = [
+        version("afterlive"),
+        str(recording),
+        found.st_size,
+        found.st_mtime_ns,
+        media.preset,
+        media.normalise_lufs,
+        media.chunk_seconds,
+    ]
     facts.append(media.ladder.read_text(encoding="utf-8") if media.ladder and media.ladder.is_file() else None)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -130,20 +140,21 @@ def _forget_other_work(private: Path, fingerprint: str) -> None:
 
 
 def _make(settings: Settings, recording: str, title: str) -> ReplayView:
-    with Embedded(settings) as workers, _interrupts() as interrupted:
+    with Embedded(settings, own_ledger=True) as workers, _interrupts() as interrupted:
         with workers.ledger.write() as session:
             streams.create(session, title=title, stream_id=_STREAM)
             made = streams.end(session, _STREAM, recording=recording)
             if made.state in ("failed", "cancelled"):  # the process ended right after; the same command tries again
                 streams.retry(session, _STREAM)
         with showing(title) as show:
+            seen = None
             while True:
-                view = _look(workers).replay
-                if view is None:
-                    raise RuntimeError("the stream lost its replay")
-                show(view)
-                if view.state in ("completed", "failed"):
-                    return view
+                if (current := _version(workers)) != seen:
+                    seen = current
+                    view = _look(workers)
+                    show(view)
+                    if view.state in ("completed", "failed"):
+                        return view
                 if interrupted and _cancel(workers):
                     raise Cancelled(key=title)
                 time.sleep(_LOOK_EVERY_SECONDS)
@@ -159,9 +170,17 @@ def _cancel(workers: Embedded) -> bool:
     return True
 
 
-def _look(workers: Embedded) -> StreamView:
+def _version(workers: Embedded) -> str:
     with workers.ledger.read() as session:
-        return views.snapshot(session, _STREAM)
+        return views.version(session, _STREAM)
+
+
+def _look(workers: Embedded) -> ReplayView:
+    with workers.ledger.read() as session:
+        view = views.snapshot(session, _STREAM).replay
+    if view is None:
+        raise RuntimeError("the stream lost its replay")
+    return view
 
 
 @contextmanager

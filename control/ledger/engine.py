@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
+
+import control.ledger.models  # noqa: F401  (the tables of Base)
+from control.ledger.base import Base
+
+if TYPE_CHECKING:  # half as costly to load as all of SQLAlchemy, and needed at start-up alone
+    from alembic.config import Config
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _BUSY_SECONDS: Final = 30
@@ -44,10 +48,18 @@ class Ledger:
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version. Safe to call from several processes, one after the other."""
-        if self._sqlite and (database := make_url(self.url).database):
-            Path(database).parent.mkdir(parents=True, exist_ok=True)
+        from alembic import command
+
+        self._make_folder()
         with self._writer.begin() as connection:
             command.upgrade(alembic_config(connection), "head")
+
+    def create(self) -> None:
+        """Make the newest tables where there are none, without migrations: for a ledger that no other version of
+        this program will ever see."""
+        self._make_folder()
+        with self._writer.begin() as connection:
+            Base.metadata.create_all(connection)
 
     def check(self) -> None:
         """Raise sqlalchemy.exc.OperationalError where the database cannot be reached."""
@@ -67,6 +79,10 @@ class Ledger:
         """Give all connections back."""
         self._engine.dispose()
 
+    def _make_folder(self) -> None:
+        if self._sqlite and (database := make_url(self.url).database):
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
+
 
 @lru_cache(maxsize=8)
 def open_ledger(url: str) -> Ledger:
@@ -76,6 +92,8 @@ def open_ledger(url: str) -> Ledger:
 
 def alembic_config(connection: Connection) -> Config:
     """Alembic's configuration for an open connection."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -26,27 +26,44 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory(prefix="afterlive-bench-") as folder:
         work = Path(folder)
-        compare(work, seconds=60)
+        compare(work, seconds=60, rounds=3)
         if options.quick:
             return
-        compare(work, seconds=180)
+        compare(work, seconds=180, rounds=2)
         grow(work)
         planning(work)
     pictures.main()
 
 
-def compare(work: Path, seconds: int) -> None:
-    """The whole job (probe to published, sound, thumbnails, storyboard, checks) against the peer's ladder alone."""
+def compare(work: Path, seconds: int, rounds: int) -> None:
+    """The whole job (probe to published, sound, thumbnails, storyboard, checks) against the peer's ladder alone.
+
+    Each in turn, `rounds` times; the fastest of each counts: a machine that others share is never faster than it is.
+    """
     source = make_recording(work / f"compare-{seconds}.mp4", "1280x720", seconds)
     settings = current().media
     plan = make_plan(probe(str(source), f"file:{source}", settings, Work("bench", 600)).info, settings)
-    theirs = peer.best_single_command(source, plan, work / "peer")
-    mine = ours.replay(source, work / "ours")
     rungs = ", ".join(rung.name for rung in plan.rungs)
-    print(f"{seconds} s of 720p30 → {rungs}, {plan.preset}")
-    print(f"  best single ffmpeg command   {theirs:7.1f} s")
-    print(f"  afterlive replay             {mine.seconds:7.1f} s   ratio {mine.seconds / theirs:.3f}  (bar: 1.00)")
-    print(f"  peak memory of our process   {mine.peak_bytes / 2**20:7.0f} MiB               (bar: 300)")
+    print(f"{seconds} s of 720p30 → {rungs}, {plan.preset}; {rounds} rounds, seconds", flush=True)
+    theirs: dict[str, list[float]] = {way: [] for way in peer.WAYS}
+    mine: list[ours.Measured] = []
+    for _ in range(rounds):
+        for way in peer.WAYS:
+            theirs[way].append(peer.single_command(source, plan, work / "peer", way))
+        mine.append(ours.replay(source, work / "ours"))
+    for way, runs in theirs.items():
+        print(f"  one ffmpeg command, {way:8} {_listed(runs)}")
+    print(f"  afterlive replay             {_listed([run.seconds for run in mine])}")
+    ratio = min(run.seconds for run in mine) / min(min(runs) for runs in theirs.values())
+    print(f"  ratio of the fastest         {ratio:7.3f}   (bar: 1.00)")
+    print(
+        f"  peak memory of our process   {max(run.peak_bytes for run in mine) / 2**20:7.0f}   MiB (bar: 300)",
+        flush=True,
+    )
+
+
+def _listed(seconds: list[float]) -> str:
+    return " ".join(f"{value:7.1f}" for value in seconds)
 
 
 def grow(work: Path) -> None:

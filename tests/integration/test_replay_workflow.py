@@ -164,7 +164,7 @@ def test_progress_of_a_running_chunk_is_seen(settings: Settings, studio: Studio)
     studio.held = {"chunk-00000"}
     with backend(settings, studio) as made:
         replay_id = made.end()
-        until(lambda: made.view().chunks_done == 4, "the others are done")
+        until(lambda: made.view().chunks_done == 5, "the others are done")
         progress = {"done_frames": 180, "total_frames": 360, "fps": 60.0}
         address = {"replay_id": replay_id, "run": 1, "part": "chunk-00000"}
         send(made.app, names.PART_PROGRESS, {**address, "progress": progress})
@@ -199,7 +199,7 @@ def test_a_chunk_that_was_stored_but_not_answered_is_not_made_again(settings: Se
     with backend(settings, studio) as made:
         studio.held = {"chunk-00004"}
         replay_id = made.end()
-        until(lambda: made.view().chunks_done == 4, "four are done")
+        until(lambda: made.view().chunks_done == 5, "five are done")
         made.settle()
     with Ledger(settings.ledger.url).write() as session:  # the answers were lost with the bus
         session.execute(update(Part).where(Part.kind == "chunk").values(state="sent", result=None))
@@ -208,7 +208,7 @@ def test_a_chunk_that_was_stored_but_not_answered_is_not_made_again(settings: Se
         made.wait("completed")
         assert [name for name in again.made if "chunk" in name] == [f"{replay_id}/chunk-00004"]
         summary = json.loads(made.store.get_bytes(f"replays/{replay_id}/replay.json"))
-        assert summary["timings"]["chunks_reused"] == 4
+        assert summary["timings"]["chunks_reused"] == 5
 
 
 @pytest.mark.parametrize("how", ["in the outbox", "lost on the bus"])
@@ -265,7 +265,7 @@ def test_answers_that_come_twice_change_nothing(settings: Settings, studio: Stud
     studio.held = {"chunk-00004"}
     with backend(settings, studio) as made:
         replay_id = made.end()
-        until(lambda: made.view().chunks_done == 4, "four are done")
+        until(lambda: made.view().chunks_done == 5, "five are done")
         made.settle()
         before = made.parts(replay_id)
         for part in before.values():
