@@ -83,7 +83,7 @@ def _write(
     groups: list[list[_Placed]] = [[]]
     for item in placed:
         # A packet belongs to the segment in which most of it sounds.
-        number = max(0, int((item.time + Fraction(item.sample.duration, 2)) // segment))
+        number = max(0, (2 * item.time + item.sample.duration) * segment.denominator // (2 * segment.numerator))
         while number >= len(groups):
             groups.append([])
         groups[number].append(item)

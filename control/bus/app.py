@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from celery import Celery
 
+from control.bus import memory
 from control.bus.names import CATALOGUE, DEFAULT
 from control.bus.topology import queues
 from control.settings import BusSettings
@@ -17,12 +18,12 @@ PIPELINES: Final = "pipelines.tasks"
 MEDIA: Final = "media_worker.tasks"
 _OWN: Final = ("control.bus.cancel",)
 
-_CONSUMER_POLL_SECONDS: Final = 0.02  # of the in-process broker; a chunk must follow a chunk at once
-
 
 def make_app(settings: BusSettings, modules: Sequence[str] = (), schedule: dict[str, Any] | None = None) -> Celery:
     """The application, with the tasks of `modules` once a worker starts or `import_default_modules` is called."""
     broker = settings.broker_url.get_secret_value()
+    if broker == "memory://":
+        memory.install()
     app = Celery("afterlive", broker=broker, set_as_current=False)
     app.conf.update(
         include=[*_OWN, *modules],
@@ -45,7 +46,6 @@ def make_app(settings: BusSettings, modules: Sequence[str] = (), schedule: dict[
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"polling_interval": _CONSUMER_POLL_SECONDS} if broker == "memory://" else {},
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         timezone="UTC",

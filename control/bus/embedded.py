@@ -18,12 +18,12 @@ from celery.beat import Scheduler, Service
 from celery.exceptions import WorkerShutdown
 from celery.worker import WorkController
 from celery.worker.control import control_command
-from kombu.transport.memory import Channel, Transport
 
 from control import settings as process_settings
 from control.bus import names
 from control.bus.app import MEDIA, PIPELINES, make_app
 from control.bus.cancel import cancellations
+from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
 from control.ledger.engine import open_ledger

@@ -12,7 +12,7 @@ from celery import Celery
 from control import telemetry
 from control.bus.names import CATALOGUE
 from control.bus.publish import send
-from control.ledger import outbox
+from control.ledger import commits, outbox
 from control.ledger.engine import Ledger
 
 log = logging.getLogger("afterlive.relay")
@@ -34,7 +34,7 @@ class Relay:
         self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
 
     def start(self) -> None:
-        self._forget = outbox.on_commit(self.wake)
+        self._forget = commits.on_news(self.wake)
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:

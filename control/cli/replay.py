@@ -8,6 +8,7 @@ import logging
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +23,14 @@ from control.cli.logs import quiet_logs
 from control.cli.private import only_one
 from control.cli.progress import clock, showing
 from control.errors import AfterliveError, Cancelled, Conflict
-from control.ledger import streams, views
+from control.ledger import commits, streams, views
 from control.ledger.views import ReplayView
 from control.recordings import check_recording_file, resolve_recording
 from control.settings import LedgerSettings, MediaSettings, Settings, StorageSettings
 
 PRIVATE: Final = ".afterlive"
 _STREAM: Final = "replay"
-_LOOK_EVERY_SECONDS: Final = 0.1
+_LOOK_EVERY_SECONDS: Final = 0.5  # for progress; what happens is seen at once
 
 
 class ReplayFailed(AfterliveError):
@@ -146,18 +147,16 @@ def _make(settings: Settings, recording: str, title: str) -> ReplayView:
             made = streams.end(session, _STREAM, recording=recording)
             if made.state in ("failed", "cancelled"):  # the process ended right after; the same command tries again
                 streams.retry(session, _STREAM)
-        with showing(title) as show:
-            seen = None
+        with _news() as news, showing(title) as show:
             while True:
-                if (current := _version(workers)) != seen:
-                    seen = current
-                    view = _look(workers)
-                    show(view)
-                    if view.state in ("completed", "failed"):
-                        return view
+                view = _look(workers)
+                show(view)
+                if view.state in ("completed", "failed"):
+                    return view
                 if interrupted and _cancel(workers):
                     raise Cancelled(key=title)
-                time.sleep(_LOOK_EVERY_SECONDS)
+                news.wait(_LOOK_EVERY_SECONDS)
+                news.clear()
 
 
 def _cancel(workers: Embedded) -> bool:
@@ -170,17 +169,23 @@ def _cancel(workers: Embedded) -> bool:
     return True
 
 
-def _version(workers: Embedded) -> str:
-    with workers.ledger.read() as session:
-        return views.version(session, _STREAM)
-
-
 def _look(workers: Embedded) -> ReplayView:
     with workers.ledger.read() as session:
         view = views.snapshot(session, _STREAM).replay
     if view is None:
         raise RuntimeError("the stream lost its replay")
     return view
+
+
+@contextmanager
+def _news() -> Iterator[threading.Event]:
+    """Set whenever something happened."""
+    happened = threading.Event()
+    forget = commits.on_news(happened.set)
+    try:
+        yield happened
+    finally:
+        forget()
 
 
 @contextmanager

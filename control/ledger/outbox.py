@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, event, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from control.bus.names import CATALOGUE, TaskSpec
+from control.ledger import commits
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
-
-_ADDED = "outbox_rows_added"
-_listeners: list[Callable[[], None]] = []
-
-
-def on_commit(listener: Callable[[], None]) -> Callable[[], None]:
-    """Have `listener` called after each commit, of this process, that added rows; call the answer to end that."""
-    _listeners.append(listener)
-
-    def forget() -> None:
-        if listener in _listeners:
-            _listeners.remove(listener)
-
-    return forget
-
-
-@event.listens_for(Session, "after_commit")
-def _committed(session: Session) -> None:
-    if session.info.pop(_ADDED, False):
-        for listener in list(_listeners):
-            listener()
 
 
 def add(session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seconds: float = 0) -> None:
@@ -40,7 +20,7 @@ def add(session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seco
     if spec.name not in CATALOGUE:
         raise ValueError(f"{spec.name} is not in the catalogue")
     at = now()
-    session.info[_ADDED] = True
+    commits.announce(session)
     session.add(
         OutboxRow(task=spec.name, payload=payload, created_at=at, available_at=at + timedelta(seconds=delay_seconds))
     )

@@ -11,10 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from control.bus.messages import Note, Problem
-from control.errors import NotFound
 from control.ledger import streams
 from control.ledger.base import now
-from control.ledger.models import EventRow, Part, Replay, Stream
+from control.ledger.models import EventRow, Part, Replay
 
 
 class ReplayView(BaseModel):
@@ -74,21 +73,8 @@ def snapshot(session: Session, stream_id: str) -> StreamView:
         created_at=stream.created_at,
         ended_at=stream.ended_at,
         replay=_replay_view(session, replay) if replay else None,
-        version=_version(stream.state, replay.run, replay.version) if replay else stream.state,
+        version=f"{stream.state}-{replay.run}-{replay.version}" if replay else stream.state,
     )
-
-
-def version(session: Session, stream_id: str) -> str:
-    """Changes with each change of the stream and its replay; cheaper to ask for than `snapshot`. Raises NotFound."""
-    query = select(Stream.state, Replay.run, Replay.version).outerjoin(Replay, Replay.stream_id == Stream.id)
-    row = session.execute(query.where(Stream.id == stream_id)).one_or_none()
-    if row is None:
-        raise NotFound(noun="stream", key=stream_id)
-    return _version(*row)
-
-
-def _version(state: str, run: int | None, number: int | None) -> str:
-    return state if run is None else f"{state}-{run}-{number}"
 
 
 def events_after(session: Session, stream_id: str, after_id: int) -> list[Event]:

@@ -95,7 +95,7 @@ def test_what_can_be_watched_ends_where_the_first_chunk_is_missing(settings: Set
     studio.held = {"chunk-00002"}
     with backend(settings, studio) as made:
         made.end()
-        until(lambda: made.view().chunks_done == 4, "all others are done")
+        until(lambda: made.view().chunks_done == 5, "all others are done")
         until(lambda: len(made.playlist("360p/playlist.m3u8").segments) == 4, "two chunks of two segments")
         made.settle()
         for name in ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8"):
@@ -122,7 +122,7 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
     assert (summary["version"], summary["replay_id"], summary["stream_id"]) == (1, replay_id, "s")
     assert (summary["source"]["source"], summary["source"]["duration_seconds"]) == ("60s.mp4", 60)
     plan = Plan.model_validate(summary["plan"])
-    assert (plan.frames, float(plan.duration_seconds), len(plan.chunks)) == (1800, 60, 5)
+    assert (plan.frames, float(plan.duration_seconds), len(plan.chunks)) == (1800, 60, 6)
     for rung, planned in zip(summary["rungs"], plan.rungs, strict=True):
         segments = [data for name, data in files.items() if name.startswith(f"{rung['name']}/seg-")]
         size = sum(len(data) for data in segments)
@@ -142,7 +142,7 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
     sound = {"name": "audio", "mode": "copy", "codecs": "mp4a.40.2", "average_bps": 133, "seconds": 60}
     assert summary["audio"] == [sound | {"loudness_lufs": None}]  # 10 segments of 100 bytes
     assert {summary["pictures"]["poster"]["name"], summary["pictures"]["storyboard"]} <= set(files)
-    assert summary["timings"]["transcoding_seconds"] == pytest.approx(5 * 0.1)
+    assert summary["timings"]["transcoding_seconds"] == pytest.approx(6 * 0.1)
     assert summary["timings"]["chunks_reused"] == 0
     marks = ("created_at", "started_at", "planned_at", "playable_at", "completed_at")
     times = [datetime.fromisoformat(summary["timings"][mark]) for mark in marks]
@@ -176,7 +176,7 @@ def test_an_answer_of_an_earlier_run_changes_nothing(settings: Settings, studio:
         studio.errors = {}
         studio.held = {"chunk-00001"}
         made.do(streams.retry)
-        until(lambda: made.view().chunks_done == 4, "all others are done")
+        until(lambda: made.view().chunks_done == 5, "all others are done")
         made.settle()
         before = made.view()
         result = made.parts(replay_id)["chunk-00000"].result
@@ -255,7 +255,7 @@ def test_what_a_cancelled_replay_left_is_removed_though_nobody_was_told(
     studio.held = {"chunk-00003"}
     with backend(settings, studio) as made:
         replay_id = made.end()
-        until(lambda: made.view().chunks_done == 4, "nearly all of it is there")
+        until(lambda: made.view().chunks_done == 5, "nearly all of it is there")
     with made.ledger.write() as session:
         streams.cancel(session, "s")
     forget_messages(made.ledger)
@@ -306,7 +306,7 @@ def test_lost_while_publishing_it_publishes_again_at_once(settings: Settings, st
     studio.held = {"chunk-00003"}
     with backend(settings, studio) as made:
         replay_id = made.end()
-        until(lambda: made.view().chunks_done == 4, "one is missing")
+        until(lambda: made.view().chunks_done == 5, "one is missing")
         example = made.parts(replay_id)["chunk-00002"].result
     assert example
     whole = json.loads(json.dumps(example).replace("seg-00004", "seg-00006").replace("seg-00005", "seg-00007"))

@@ -88,7 +88,7 @@ def test_nothing_is_playable_before_the_sound_is_there(settings: Settings, studi
     studio.held = {"audio"}
     with backend(with_media(settings, concurrency=3), studio) as made:
         replay_id = made.end()
-        until(lambda: len(made.parts(replay_id, kind="chunk", state="done")) == 5, "all chunks are done")
+        until(lambda: len(made.parts(replay_id, kind="chunk", state="done")) == 6, "all chunks are done")
         made.settle()
         assert not made.view().playable
         assert "master.m3u8" not in made.files(made.view().prefix)

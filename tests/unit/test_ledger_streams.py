@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from control.bus import names
 from control.errors import Conflict, NotFound
-from control.ledger import outbox, parts, replays, streams, views
+from control.ledger import commits, outbox, parts, replays, streams, views
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import OutboxRow, Part, Replay, Stream
@@ -326,7 +326,7 @@ def test_only_what_is_in_the_catalogue_can_be_sent(ledger: Ledger) -> None:
         outbox.add(session, dataclasses.replace(names.HANDLE_FACT, name="pipelines.typo"), {})
 
 
-def test_listeners_hear_of_commits_that_added_rows_alone(ledger: Ledger) -> None:
+def test_listeners_hear_of_commits_with_news_alone(ledger: Ledger) -> None:
     heard: list[int] = []
 
     def spoilt() -> None:
@@ -334,7 +334,7 @@ def test_listeners_hear_of_commits_that_added_rows_alone(ledger: Ledger) -> None
             outbox.add(session, names.HANDLE_FACT, {})
             raise ZeroDivisionError
 
-    forget = outbox.on_commit(lambda: heard.append(1))
+    forget = commits.on_news(lambda: heard.append(1))
     try:
         with ledger.write() as session:
             outbox.add(session, names.HANDLE_FACT, {})
