@@ -39,8 +39,8 @@ $(STAMP): $(INPUTS)
 	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \
 	exit 1
 
-test: $(STAMP) ## Run all tests (installs Chromium where it may)
-	@$(BIN)/python -m tests.house.system chromium
+test: $(STAMP) ## Run all tests (installs Chromium and PostgreSQL where it may)
+	@$(BIN)/python -m tests.house.system chromium postgresql
 	@$(BIN)/python -m control.web.install
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 

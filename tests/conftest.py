@@ -80,6 +80,13 @@ def s3_store(s3_server: services.S3Server) -> ObjectStore:
     return open_store(s3_server.settings(f"b{uuid.uuid4().hex[:12]}", "replays/live"))
 
 
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PostgresqlServer]:
+    """One PostgreSQL server for the whole run, started when first asked for."""
+    with services.postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
+
+
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger of `settings`: SQLite, upgraded to the newest schema."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
 from pydantic import SecretStr
 
 from control.settings import StorageSettings
 from control.storage.s3_client import connect
+from tests.house import system
 
 _START_SECONDS = 20
 _STOP_SECONDS = 10
@@ -74,6 +81,71 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         yield S3Server(port=port, folder=buckets, process=process)
     finally:
         stop(process)
+
+
+@dataclass(frozen=True)
+class PostgresqlServer:
+    """A running PostgreSQL server without passwords."""
+
+    port: int
+
+    def database(self) -> str:
+        """The SQLAlchemy URL of a new, empty database."""
+        name = f"d{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(
+            f"host=127.0.0.1 port={self.port} user=afterlive dbname=postgres", autocommit=True
+        ) as made:
+            made.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return f"postgresql+psycopg://afterlive@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
+    """Run PostgreSQL with its data in `folder` until the block ends."""
+    found = system.find(system.NEEDS["postgresql"])
+    assert found, "no PostgreSQL on this machine: run python -m tests.house.system postgresql"
+    initdb, data, log, port = Path(found), folder / "data", folder / "postgresql.log", free_port()
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+        _let_in(folder)
+        shutil.chown(folder, "postgres", "postgres")
+    options = ["--auth=trust", "--username=afterlive", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
+    subprocess.run([*as_user, str(initdb), "-D", str(data), *options], check=True, capture_output=True, cwd="/")
+    server = [str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port), "-k", str(data)]
+    server += ["-c", "listen_addresses=127.0.0.1"]
+    with log.open("wb") as output:
+        process = subprocess.Popen([*as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/")
+    try:
+        _await_port(process, port, log)
+        _await_postgresql(port)
+        yield PostgresqlServer(port)
+    finally:
+        process.send_signal(signal.SIGINT)  # its fast shutdown
+        stop(process)
+
+
+def _let_in(folder: Path) -> None:
+    """Let other users pass to `folder`: pytest keeps its folders to one user."""
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def _address(port: int) -> str:
+    return f"host=127.0.0.1 port={port} user=afterlive dbname=postgres"
+
+
+def _await_postgresql(port: int) -> None:
+    give_up = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            psycopg.connect(_address(port)).close()
+        except psycopg.OperationalError:
+            assert time.monotonic() < give_up, "PostgreSQL does not answer"
+            time.sleep(0.05)
+        else:
+            return
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from control.bus import names
@@ -36,8 +37,12 @@ def create(
         state="live",
         created_at=now(),
     )
-    session.add(stream)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(stream)
+    except IntegrityError:
+        # Somebody else created it at this very moment; what they made is there now.
+        return create(session, title=title, seller_id=seller_id, stream_id=stream_id, recording=recording)
     return stream
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,20 @@ class Need:
     programs: tuple[str, ...]
     package: str
     """Of Debian."""
+    places: tuple[str, ...] = ()
+    """Where Debian puts those that are on nobody's path: patterns of folders, under the root."""
 
 
 NEEDS = {
     "chromium": Need(("chromium", "chromium-browser", "google-chrome"), "chromium"),
+    "postgresql": Need(("initdb",), "postgresql", places=("usr/lib/postgresql/*/bin",)),
 }
 
 
 def find(need: Need) -> str | None:
     """Path of the first of its programs that is here."""
-    return next((path for name in need.programs if (path := shutil.which(name))), None)
+    folders = [None, *(folder for pattern in need.places for folder in sorted(Path("/").glob(pattern), reverse=True))]
+    return next((path for name in need.programs for at in folders if (path := shutil.which(name, path=at))), None)
 
 
 def install(packages: list[str]) -> str | None:

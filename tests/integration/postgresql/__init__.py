@@ -1,0 +1,1 @@
+"""The ledger on PostgreSQL: what holds on SQLite holds in production."""
