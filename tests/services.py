@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
@@ -146,6 +147,12 @@ def _await_postgresql(port: int) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def children() -> list[psutil.Process]:
+    """What this process started and still runs, but for the servers tests share."""
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if not any(name in process.name() for name in ("rclone", "postgres"))]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

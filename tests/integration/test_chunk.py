@@ -25,6 +25,7 @@ from media_worker.runner import run
 from media_worker.scratch import clean_scratch
 from tests.frame_numbers import read_frame_number
 from tests.production import PREFIX, Production, decode_video, media_settings
+from tests.services import children
 
 
 @pytest.fixture
@@ -200,8 +201,7 @@ def test_cancel_in_the_middle_leaves_nothing(made: Production, tmp_path: Path) -
     with pytest.raises(Cancelled):
         make_chunk(made.chunk_job(0), made.store, settings, work)
     assert time.monotonic() - at[0] < 1.0
-    running = psutil.Process().children(recursive=True)
-    assert [process for process in running if "rclone" not in process.name()] == []  # a server other tests share
+    assert children() == []
     assert list(made.store.list("")) == []
     assert list((made.folder / "store").rglob("*.m4s")) == []
     assert scratch_of(made) == []

@@ -20,8 +20,10 @@ from control.errors import Cancelled, DeadlineExceeded, EncoderFailed
 from control.settings import MediaSettings
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.runner import run
+from tests.services import children
 
 FFMPEG = ffmpeg_path(MediaSettings())
+
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-stats_period", "0.1")
 
 
@@ -33,12 +35,6 @@ def encode(frames: int, *more: str) -> list[str]:
 def endless() -> list[str]:
     """As fast as the clock, for an hour."""
     return [FFMPEG, *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=30", "-t", "3600", "-f", "null", "-"]
-
-
-def children() -> list[psutil.Process]:
-    """What this process has running, but for the servers that other tests of the session share."""
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if "rclone" not in process.name()]
 
 
 def test_progress_rises_and_arrives() -> None:
