@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.browser import play_and_check
 from tests.e2e.commands import run, started, wait_for
 
@@ -18,6 +20,7 @@ def test_it_fetches_the_replay_back_and_ends(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.browser
 def test_its_replay_plays_to_the_end_and_seeks_in_a_browser(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with started("demo", cwd=tmp_path, log=log, PYTHONUNBUFFERED="1") as process:

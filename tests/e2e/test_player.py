@@ -19,6 +19,7 @@ from tests.e2e import by_hand
 from tests.e2e.browser import play_and_check, viewer, wait_until
 from tests.replays import advance
 
+pytestmark = pytest.mark.browser
 FRAMES = by_hand.SECONDS * by_hand.FRAME_RATE
 
 
