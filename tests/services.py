@@ -113,8 +113,8 @@ def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
         shutil.chown(folder, "postgres", "postgres")
     options = ["--auth=trust", "--username=afterlive", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
     subprocess.run([*as_user, str(initdb), "-D", str(data), *options], check=True, capture_output=True, cwd="/")
-    server = [str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port), "-k", str(data)]
-    server += ["-c", "listen_addresses=127.0.0.1"]
+    server = [str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port)]
+    server += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
     with log.open("wb") as output:
         process = subprocess.Popen([*as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/")
     try:
