@@ -14,8 +14,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
 # Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make. A browser that
-# plays without a hitch needs the machine for itself. (5 is pytest's status where PYTEST_ARGS chose no test of a kind.)
+# plays without a hitch needs the machine for itself.
 TEST_PROCESSES ?= 3
+# Where PYTEST_ARGS choose, they may choose no test of one of the two kinds: pytest's status 5.
+NONE_CHOSEN = $(if $(PYTEST_ARGS),|| [ $$? -eq 5 ])
 LOCK_ARGS ?=
 
 BIN := .venv/bin
@@ -43,8 +45,8 @@ $(STAMP): $(INPUTS)
 test: $(STAMP) ## Run all tests (installs Chromium and PostgreSQL where it may)
 	@$(BIN)/python -m tests.house.system chromium postgresql
 	@$(BIN)/python -m control.web.install
-	@$(BIN)/python -m pytest -m "not browser" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "not browser" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)
 
 test-fast: $(STAMP) ## Run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -93,9 +93,7 @@ class PostgresqlServer:
     def database(self) -> str:
         """The SQLAlchemy URL of a new, empty database."""
         name = f"d{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(
-            f"host=127.0.0.1 port={self.port} user=afterlive dbname=postgres", autocommit=True
-        ) as made:
+        with psycopg.connect(_address(self.port), autocommit=True) as made:
             made.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return f"postgresql+psycopg://afterlive@127.0.0.1:{self.port}/{name}"
 

@@ -41,7 +41,9 @@ def create(
         with session.begin_nested():
             session.add(stream)
     except IntegrityError:
-        # Somebody else created it at this very moment; what they made is there now.
+        if stream_id is None or session.get(Stream, stream_id) is None:
+            raise
+        # Somebody else created it at this very moment.
         return create(session, title=title, seller_id=seller_id, stream_id=stream_id, recording=recording)
     return stream
 
