@@ -29,10 +29,19 @@ _STOP_SECONDS = 10
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface, kept for the caller: for a minute no one else is given it.
+
+    The server's end of a connection closes first, and the kernel then holds the port (TIME_WAIT): not to be had by
+    asking for any port, but by a server that names it (SO_REUSEADDR, which all set). Without that, two test processes
+    were given the same port within a second.
+    """
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        port = int(server.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            return port
 
 
 def tool(name: str) -> Path:
