@@ -12,6 +12,7 @@ PYTHON ?=
 SOURCE ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FLOWER_ARGS ?=
 PYTEST_ARGS ?=
 # Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make. A browser that
 # plays without a hitch needs the machine for itself.
@@ -25,7 +26,7 @@ STAMP := .venv/.set-up
 INPUTS := pyproject.toml requirements.lock tests/house/environment.py control/web/install.py \
           $(wildcard control/web/package-lock.json tests/npm/package-lock.json)
 
-.PHONY: help setup test test-fast lint format bench demo lock clean clean-all
+.PHONY: help setup test test-fast lint format bench demo flower lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,8 +43,8 @@ $(STAMP): $(INPUTS)
 	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \
 	exit 1
 
-test: $(STAMP) ## Run all tests (installs Chromium and PostgreSQL where it may)
-	@$(BIN)/python -m tests.house.system chromium postgresql
+test: $(STAMP) ## Run all tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
+	@$(BIN)/python -m tests.house.system chromium postgresql rabbitmq redis
 	@$(BIN)/python -m control.web.install
 	@$(BIN)/python -m pytest -m "not browser" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
 	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)
@@ -68,6 +69,9 @@ bench: $(STAMP) ## Measure speed and memory against one plain ffmpeg command
 
 demo: $(STAMP) ## Show the main job: a stream ends, its replay plays (SOURCE=file, DEMO_ARGS=--exit)
 	@$(BIN)/afterlive demo $(if $(SOURCE),--source "$(SOURCE)") $(DEMO_ARGS)
+
+flower: $(STAMP) ## Watch the workers of AFTERLIVE_BUS_BROKER_URL in Flower (FLOWER_ARGS=--port=5555)
+	@$(BIN)/python -m celery --app control.bus.flower flower $(FLOWER_ARGS)
 
 # The lock names versions and hashes, never addresses: it works behind any mirror.
 lock: $(STAMP) ## Bring requirements.lock in step with pyproject.toml (LOCK_ARGS=--upgrade: newest versions)

@@ -21,10 +21,18 @@ class AfterliveError(Exception):
         template = (type(self).__doc__ or "").strip().splitlines()[0]
         super().__init__(template.format_map(facts))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Celery moves errors between processes, and by default they are made anew from their message alone.
+        return _made_of, (type(self), self.facts)
+
     @property
     def detail(self) -> str:
         """The message, one line, fit for a person."""
         return str(self)
+
+
+def _made_of(kind: type[AfterliveError], facts: dict[str, Any]) -> AfterliveError:
+    return kind(**facts)
 
 
 class TransientError(AfterliveError):
@@ -68,6 +76,36 @@ class ConfigurationError(AfterliveError):
     """The setting {setting} is wrong: {reason}."""
 
     code = "configuration-error"
+
+
+class BrokerUnavailable(TransientError):
+    """The broker did not take a message: {reason}."""
+
+    code = "broker-unavailable"
+
+
+class MessageRefused(TransientError):
+    """The broker has no place for {task}: {reason}."""
+
+    code = "message-refused"
+
+
+class SenderUnavailable(TransientError):
+    """The {channel} could not be sent now: {reason}."""
+
+    code = "sender-unavailable"
+
+
+class SenderRefused(AfterliveError):
+    """The {channel} was refused: {reason}."""
+
+    code = "sender-refused"
+
+
+class TaskFailed(AfterliveError):
+    """{task} failed finally: {reason}"""
+
+    code = "task-failed"
 
 
 class NotFound(AfterliveError):

@@ -35,6 +35,13 @@ class BusSettings(BaseSettings):
     """`memory://` embedded, `amqps://user:password@host/vhost` in production."""
     result_backend: SecretStr = SecretStr("cache+memory://")
     """`rediss://…` in production."""
+    ca_file: Path | None = None
+    """PEM file of who signed the broker's and Redis' certificates; None is the system's list."""
+    cert_file: Path | None = None
+    """PEM file of this node's own certificate, where the servers ask for one."""
+    key_file: Path | None = None
+    publish_seconds: float = Field(default=10.0, gt=0, le=60)
+    """How long a message may wait for the broker's confirmation; then it is kept and tried again."""
 
 
 class StorageSettings(BaseSettings):
@@ -67,6 +74,16 @@ class ApiSettings(BaseSettings):
     """How long a playback link works."""
 
 
+class WorkerSettings(BaseSettings):
+    """What every worker process has."""
+
+    model_config = _config("WORKER_")
+    host: str = "127.0.0.1"
+    """Address `/metrics` and `/healthz` answer on."""
+    port: int = Field(default=9100, ge=0, le=65535)
+    """Their port; 0 is none. Two workers on one machine need two."""
+
+
 class MediaSettings(BaseSettings):
     """Transcoding."""
 
@@ -95,6 +112,17 @@ class MediaSettings(BaseSettings):
     """A ladder file of your own; None is Apple's table."""
 
 
+class NotifySettings(BaseSettings):
+    """Mail and messages."""
+
+    model_config = _config("NOTIFY_")
+    admins: list[str] = Field(default_factory=list)
+    """Mail addresses (a JSON list) that are told of failures."""
+    mail_url: SecretStr = SecretStr("console:")
+    """`console:` writes mails to the log; `smtp://user:password@host:587`, `smtps://…:465`."""
+    mail_from: str = "afterlive@localhost"
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -102,6 +130,8 @@ class Settings(BaseSettings):
     bus: BusSettings = Field(default_factory=BusSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
 
 

@@ -21,6 +21,14 @@ FAILURES = Counter("afterlive_task_failures_total", "Tasks that failed finally",
 IN_FLIGHT = Gauge("afterlive_tasks_in_flight", "Tasks running now", ["task"])
 OUTBOX_SENT = Counter("afterlive_outbox_sent_total", "Messages the relay put on the bus")
 OUTBOX_ERRORS = Counter("afterlive_outbox_errors_total", "Times the relay could not reach the ledger or the broker")
+OUTBOX_DEPTH = Gauge("afterlive_outbox_depth", "Messages that wait to be put on the bus")
+OUTBOX_AGE = Gauge("afterlive_outbox_age_seconds", "How long the oldest of them is due")
+PUBLISH_SECONDS = Histogram(
+    "afterlive_publish_seconds", "From sending a message to the broker's confirmation", buckets=_LATENCY_BUCKETS
+)
+EXPIRED = Counter("afterlive_task_expired_total", "Tasks dropped because they came after their deadline", ["task"])
+DUPLICATES = Counter("afterlive_task_duplicates_total", "Messages whose effect was there already", ["task"])
+FAILED_TASKS = Gauge("afterlive_failed_tasks", "Finally failed tasks nobody has seen to", ["task"])
 TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
 TRANSCODE_FPS = Histogram(
     "afterlive_transcode_fps",

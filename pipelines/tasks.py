@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from celery import current_app
+from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.bus.messages import Problem, Progress
 from control.bus.task import task
 from control.errors import AfterliveError
-from control.ledger import parts
+from control.ledger import parts, tasks
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
 from control.storage import open_store
 from pipelines import publish, replay
 from pipelines.reconcile import reconcile as reconcile_ledger
 from pipelines.workflows import WORKFLOWS, Context
+
+
+def nothing(session: Session) -> None:
+    """The effect of a task whose steps are guarded each by itself; what is left is to note that it is done."""
 
 
 def _ledger() -> Ledger:
@@ -27,7 +32,9 @@ def _ledger() -> Ledger:
 def handle_fact(fact: str, facts: dict[str, Any]) -> None:
     """Start the workflow of something that happened."""
     settings = current()
-    WORKFLOWS[fact](Context(current_app, _ledger(), open_store(settings.storage), settings), facts)
+    ledger = _ledger()
+    WORKFLOWS[fact](Context(current_app, ledger, open_store(settings.storage), settings), facts)
+    tasks.once(ledger, nothing)
 
 
 def _give_up(payload: dict[str, Any], error: BaseException) -> None:
@@ -39,17 +46,28 @@ def _give_up(payload: dict[str, Any], error: BaseException) -> None:
 
 
 @task(names.PART_DONE, gave_up=_give_up)
-def part_done(replay_id: str, run: int, part: str, result: dict[str, Any]) -> None:
-    """A media worker made a part."""
-    with _ledger().write() as session:
+def part_done(replay_id: str, run: int, part: str, result: dict[str, Any], task_id: str | None = None) -> None:
+    """A media worker made a part; `task_id` is the task that did, which has no ledger to say so itself."""
+
+    def effect(session: Session) -> None:
         replay.part_done(session, replay_id, run, part, result, current().media)
+        if task_id:
+            tasks.finish(session, task_id, "SUCCESS")
+
+    tasks.once(_ledger(), effect)
 
 
 @task(names.PART_FAILED)
-def part_failed(replay_id: str, run: int, part: str, problem: dict[str, Any]) -> None:
+def part_failed(
+    replay_id: str,
+    run: int,
+    part: str,
+    problem: dict[str, Any],
+    task_id: str | None = None,  # noqa: ARG001  (how that task ended, `failed_tasks` tells)
+) -> None:
     """A media worker gave a part up."""
-    with _ledger().write() as session:
-        replay.part_failed(session, replay_id, run, part, Problem.model_validate(problem))
+    told = Problem.model_validate(problem)
+    tasks.once(_ledger(), lambda session: replay.part_failed(session, replay_id, run, part, told))
 
 
 @task(names.PART_PROGRESS)
@@ -63,10 +81,14 @@ def part_progress(replay_id: str, run: int, part: str, progress: dict[str, Any])
 @task(names.PUBLISH_REPLAY, gave_up=_give_up)
 def publish_replay(replay_id: str, run: int) -> None:
     """Write the playlists, where there is something new to show."""
-    publish.publish(_ledger(), open_store(current().storage), replay_id, run)
+    ledger = _ledger()
+    publish.publish(ledger, open_store(current().storage), replay_id, run)
+    tasks.once(ledger, nothing)
 
 
 @task(names.RECONCILE)
 def reconcile() -> None:
     """Send again what the ledger says is unfinished and nobody works on."""
-    reconcile_ledger(_ledger(), current().media)
+    ledger = _ledger()
+    reconcile_ledger(ledger, current().media)
+    tasks.once(ledger, nothing)

@@ -9,7 +9,7 @@ from celery import Celery
 
 from control import telemetry
 from control.bus import names
-from control.bus.cancel import broadcast_cancel
+from control.bus.broadcast import broadcast_cancel
 from control.ledger import outbox, parts, replays
 from control.ledger.engine import Ledger
 from control.settings import Settings

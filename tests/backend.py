@@ -65,7 +65,7 @@ class Made:
 
         def quiet() -> bool:
             with self.ledger.read() as session:
-                return not outbox.due(session, 1)
+                return not outbox.oldest_due(session)
 
         until(quiet, "the outbox is empty")
         time.sleep(0.2)

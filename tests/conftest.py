@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from control import settings as settings_module
 from control.settings import ApiSettings, BusSettings, LedgerSettings, MediaSettings, Settings, StorageSettings
 from control.storage import LocalStore, ObjectStore, open_store
-from tests import services
+from tests import brokers, services
 
 if TYPE_CHECKING:
     from control.ledger.engine import Ledger
@@ -84,6 +84,28 @@ def s3_store(s3_server: services.S3Server) -> ObjectStore:
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PostgresqlServer]:
     """One PostgreSQL server for the whole run, started when first asked for."""
     with services.postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.RabbitMQ]:
+    """One broker for the whole run, started when first asked for. Tests that kill one start their own."""
+    with brokers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def broker_url(rabbitmq: brokers.RabbitMQ) -> Iterator[str]:
+    """A virtual host of the test's own, with all exchanges and queues."""
+    url = rabbitmq.vhost()
+    yield url
+    rabbitmq.forget(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.RedisServer]:
+    """One Redis for the whole run, started when first asked for."""
+    with brokers.redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 

@@ -26,6 +26,7 @@ from tests.house import system
 
 _START_SECONDS = 20
 _STOP_SECONDS = 10
+_SERVERS = ("rclone", "postgres", "rabbitmq", "beam", "erl", "epmd", "inet_gethost", "redis")
 
 
 def free_port() -> int:
@@ -159,7 +160,7 @@ def _await_postgresql(port: int) -> None:
 def children() -> list[psutil.Process]:
     """What this process started and still runs, but for the servers tests share."""
     found = psutil.Process().children(recursive=True)
-    return [process for process in found if not any(name in process.name() for name in ("rclone", "postgres"))]
+    return [process for process in found if not any(name in process.name() for name in _SERVERS)]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -32,11 +32,17 @@ TAGS = [
 
 
 def create_app(
-    settings: Settings, ledger: Ledger, store: ObjectStore, *, wake: Callable[[], None] = lambda: None
+    settings: Settings,
+    ledger: Ledger,
+    store: ObjectStore,
+    *,
+    wake: Callable[[], None] = lambda: None,
+    refresh: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The API over a ledger and an object store.
 
-    `wake` is called after each committed fact, so the relay need not wait for its next look. Set
+    `wake` is called after each committed fact, so the relay need not wait for its next look; `refresh` before metrics
+    are shown. Set
     `app.state.services.closing` to let open event streams end before the server stops.
     Raises ConfigurationError where settings.api.signing_secret is missing or short.
     """
@@ -52,7 +58,7 @@ def create_app(
         docs_url=None,  # ours needs no scripts from elsewhere
         redoc_url=None,
     )
-    app.state.services = Services(settings, ledger, store, wake, signing_secret(settings))
+    app.state.services = Services(settings, ledger, store, wake, signing_secret(settings), refresh)
     for router in (streams.router, events.router, health.router, metrics.router, playback.router):
         app.include_router(router, max_body_size=problems.LARGEST_BODY_BYTES)
     problems.install(app)

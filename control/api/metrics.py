@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from control.api.openapi import described
+from control.api.services import Services, services
 
 REQUESTS = Counter("afterlive_http_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS_TO_RESPONSE = Histogram(
@@ -34,6 +37,7 @@ router = APIRouter(tags=["operations"])
         },
     },
 )
-def metrics() -> Response:
+def metrics(at_hand: Annotated[Services, Depends(services)]) -> Response:
     """Every counter, gauge and histogram of the process."""
+    at_hand.refresh()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -30,6 +30,8 @@ class Services:
     wake: Callable[[], None]
     """Called after a fact was committed, so that the relay need not wait for its next look."""
     secret: bytes
+    refresh: Callable[[], None] = lambda: None
+    """Brings gauges up to date that are read from the ledger."""
     pages: Pages = field(default_factory=Pages)
     closing: threading.Event = field(default_factory=threading.Event)
     """Set it to let open event streams end before the server stops."""

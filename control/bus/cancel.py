@@ -1,20 +1,15 @@
 """Cancelled replays, as this process knows them: what runs stops, what is queued does not start.
 
-The word comes as a Celery broadcast, so every worker hears it; a worker that starts later and picks up a cancelled
-part makes it in vain, and its answer is thrown away.
+The word comes as a broadcast (`control.bus.broadcast`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, Final
-
-from celery import Celery
-from celery.worker.control import control_command
+from typing import Final
 
 _REMEMBERED: Final = 10_000
-_COMMAND: Final = "cancel_replay"
 
 
 class Cancellations:
@@ -25,6 +20,8 @@ class Cancellations:
         self._runs: OrderedDict[str, int] = OrderedDict()
         self._events: dict[tuple[str, int], threading.Event] = {}
         self._halted = False
+        self.hands_back = False
+        """Where the process ends: whether its work goes back to the broker, for another worker."""
 
     def watch(self, replay_id: str, run: int) -> threading.Event:
         """The event that is set when this run is cancelled; set already where it was."""
@@ -47,24 +44,14 @@ class Cancellations:
                 if key == replay_id and number <= run:
                     event.set()
 
-    def halt(self, halted: bool = True) -> None:
+    def halt(self, halted: bool = True, *, hand_back: bool = False) -> None:
         """This process ends: nothing goes on in it, nothing starts; the replays themselves are not cancelled."""
         with self._lock:
             self._halted = halted
+            self.hands_back = halted and hand_back
             for event in self._events.values() if halted else ():
                 event.set()
             self._events.clear()
 
 
 cancellations = Cancellations()
-
-
-@control_command(name=_COMMAND, args=[("replay_id", str), ("run", int)])
-def _on_cancel(_state: Any, replay_id: str, run: int) -> dict[str, str]:
-    cancellations.cancel(replay_id, run)
-    return {"ok": replay_id}
-
-
-def broadcast_cancel(app: Celery, replay_id: str, run: int) -> None:
-    """Tell every worker."""
-    app.control.broadcast(_COMMAND, arguments={"replay_id": replay_id, "run": run}, reply=False)

@@ -21,8 +21,9 @@ from celery.worker.control import control_command
 
 from control import settings as process_settings
 from control.bus import names
-from control.bus.app import MEDIA, PIPELINES, make_app
+from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.cancel import cancellations
+from control.bus.clerk import Clerk
 from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
@@ -43,7 +44,7 @@ class Embedded:
     """
 
     def __init__(
-        self, settings: Settings, modules: Sequence[str] = (PIPELINES, MEDIA), *, own_ledger: bool = False
+        self, settings: Settings, modules: Sequence[str] = (PIPELINES, MEDIA, NOTIFY), *, own_ledger: bool = False
     ) -> None:
         if settings.bus.broker_url.get_secret_value() != "memory://":
             raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason="embedded mode brings its own broker")
@@ -55,6 +56,7 @@ class Embedded:
         schedule = importlib.import_module(_SCHEDULE).SCHEDULE if PIPELINES in modules else {}
         self.app: Celery = make_app(settings.bus, modules, schedule)
         self.relay = Relay(self.ledger, self.app)
+        self.clerk = Clerk(self.app, self.ledger)
         self._workers: list[threading.Thread] = []
         # In memory: at the next start the reconciler runs at once anyway.
         self._beat = Service(self.app, scheduler_cls=Scheduler, max_interval=1)
@@ -80,6 +82,7 @@ class Embedded:
         self.app.loader.import_default_modules()
         self._start_worker("fast", [names.HIGH, names.DEFAULT], _FAST_THREADS)
         self._start_worker("media", [names.LOW], self.settings.media.concurrency)
+        self.clerk.start()
         self.relay.start()
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
         self._clock.start()
@@ -88,6 +91,7 @@ class Embedded:
         """Ends the workers; what runs is cut off, and goes on at the next start."""
         cancellations.halt()
         self._beat.stop()
+        self.clerk.stop()
         self.relay.stop()
         if self._workers:
             self.app.control.broadcast(_END, reply=False)

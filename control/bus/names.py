@@ -7,7 +7,7 @@ Nobody imports a worker: work is addressed by these names. A media task answers 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 HIGH: Final = "high_priority"
 DEFAULT: Final = "default"
@@ -41,6 +41,17 @@ class TaskSpec:
     """Arguments that no log, result or dead letter may show."""
     reports_to_replay: bool = False
     """A part of a replay: result, final failure and progress go to `pipelines.part_*`."""
+    key: str = ""
+    """The argument that is the task's business key, by which people ask for it; a job's is its `replay_id`."""
+    deadline_seconds: float | None = None
+    """How long after the fact it is of any use; later it is dropped and counted, never done."""
+    courtesy: bool = False
+    """Nobody misses one that is lost: no confirmation is waited for, no failure is reviewed."""
+
+    @property
+    def routing_key(self) -> str:
+        """Queue and name, so that the broker can hold a tier's user to the tasks it may send."""
+        return f"{self.queue}.{self.name}"
 
 
 _media = Retry(times=3, first_seconds=60)
@@ -65,13 +76,32 @@ GENERATE_STREAM_THUMBNAIL = TaskSpec(
 
 # What happens after what.
 HANDLE_FACT = TaskSpec("pipelines.handle_fact", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
-PART_DONE = TaskSpec("pipelines.part_done", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
-PART_FAILED = TaskSpec("pipelines.part_failed", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
-PART_PROGRESS = TaskSpec("pipelines.part_progress", DEFAULT, Retry(times=0), soft_seconds=10, hard_seconds=15)
+PART_DONE = TaskSpec("pipelines.part_done", DEFAULT, _quick, soft_seconds=60, hard_seconds=90, key="replay_id")
+PART_FAILED = TaskSpec("pipelines.part_failed", DEFAULT, _quick, soft_seconds=60, hard_seconds=90, key="replay_id")
+PART_PROGRESS = TaskSpec(
+    "pipelines.part_progress",
+    DEFAULT,
+    Retry(times=0),
+    soft_seconds=10,
+    hard_seconds=15,
+    key="replay_id",
+    deadline_seconds=15,
+    courtesy=True,
+)
 PUBLISH_REPLAY = TaskSpec(
-    "pipelines.publish_replay", DEFAULT, Retry(times=20, most_seconds=30), soft_seconds=120, hard_seconds=150
+    "pipelines.publish_replay",
+    DEFAULT,
+    Retry(times=20, most_seconds=30),
+    soft_seconds=120,
+    hard_seconds=150,
+    key="replay_id",
 )
 RECONCILE = TaskSpec("pipelines.reconcile", DEFAULT, Retry(times=0), soft_seconds=120, hard_seconds=150)
+
+# Of the bus itself.
+SEND_ADMIN_NOTIFICATION = TaskSpec(
+    "notify.send_admin_notification", DEFAULT, Retry(times=3, first_seconds=10), soft_seconds=240, hard_seconds=300
+)
 
 CATALOGUE: Final[dict[str, TaskSpec]] = {
     spec.name: spec
@@ -86,5 +116,13 @@ CATALOGUE: Final[dict[str, TaskSpec]] = {
         PART_PROGRESS,
         PUBLISH_REPLAY,
         RECONCILE,
+        SEND_ADMIN_NOTIFICATION,
     )
 }
+
+
+def business_key(spec: TaskSpec, payload: dict[str, Any]) -> str | None:
+    """What people call what the task is about."""
+    job = payload.get("job")
+    value = job.get("replay_id") if isinstance(job, dict) else payload.get(spec.key)
+    return str(value) if value is not None else None

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 from celery import Celery
+from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus.names import CATALOGUE
-from control.bus.publish import send
+from control.bus.publish import Outgoing, publisher_of
 from control.ledger import commits, outbox
+from control.ledger.base import now
 from control.ledger.engine import Ledger
+from control.ledger.models import OutboxRow
 
 log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
@@ -28,6 +31,9 @@ class Relay:
     def __init__(self, ledger: Ledger, app: Celery) -> None:
         self._ledger = ledger
         self._app = app
+        # Where several relays share a database, the rows one has in hand stay locked until they are marked. SQLite,
+        # which has one writer and one relay, should not be kept from writing while the broker makes up its mind.
+        self._shared = ledger.is_shared
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._forget: Callable[[], None] = lambda: None
@@ -51,27 +57,33 @@ class Relay:
     def run_once(self) -> int:
         """Send what is due, oldest first; how many rows that were. A message that was sent and could not be marked is
         sent again."""
-        with self._ledger.read() as session:
+        with self._ledger.write() if self._shared else self._ledger.read() as session:
             rows = outbox.due(session, _BATCH)
-        if not rows:
-            return 0
-        done: list[int] = []
-        strange = [row.id for row in rows if row.task not in CATALOGUE]
-        try:
-            for row in rows:
-                if row.task in CATALOGUE:
-                    send(self._app, CATALOGUE[row.task], row.payload)
-                    done.append(row.id)
-        finally:
+            if not rows:
+                return 0
+            known = [row for row in rows if row.task in CATALOGUE]
+            problems = publisher_of(self._app).publish([_message(row) for row in known])
+            done = [row.id for row, problem in zip(known, problems, strict=True) if problem is None]
+            strange = [row.id for row in rows if row.task not in CATALOGUE]
+            if self._shared:
+                _mark(session, done, strange)
+        if not self._shared:
             with self._ledger.write() as session:
-                outbox.sent(session, done)
-                # Another version of this program may know it; what comes after it need not wait.
-                outbox.postpone(session, strange, _STRANGE_SECONDS)
-            telemetry.OUTBOX_SENT.inc(len(done))
+                _mark(session, done, strange)
+        telemetry.OUTBOX_SENT.inc(len(done))
         if strange:
             telemetry.OUTBOX_ERRORS.inc(len(strange))
             log.error("%d messages of tasks that are not in the catalogue wait in the outbox", len(strange))
+        if problem := next((problem for problem in problems if problem is not None), None):
+            raise problem
         return len(rows)
+
+    def look(self) -> None:
+        """Bring the gauges of the outbox up to date."""
+        with self._ledger.read() as session:
+            telemetry.OUTBOX_DEPTH.set(outbox.depth(session))
+            since = outbox.oldest_due(session)
+        telemetry.OUTBOX_AGE.set((now() - since).total_seconds() if since else 0.0)
 
     def _loop(self) -> None:
         pause = _LOOK_EVERY_SECONDS
@@ -88,3 +100,15 @@ class Relay:
             if not busy:
                 self._woken.wait(pause)
                 self._woken.clear()
+
+
+def _message(row: OutboxRow) -> Outgoing:
+    # The same id each time it is sent: who gets it twice knows it.
+    task_id = row.task_id or f"outbox-{row.id}"
+    return Outgoing(CATALOGUE[row.task], row.payload, task_id=task_id, since=row.created_at.timestamp())
+
+
+def _mark(session: Session, done: list[int], strange: list[int]) -> None:
+    outbox.sent(session, done)
+    # Another version of this program may know it; what comes after it need not wait.
+    outbox.postpone(session, strange, _STRANGE_SECONDS)

@@ -15,31 +15,36 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, Final, NoReturn, get_type_hints
+from typing import Any, get_type_hints
 
 from celery import Celery, Task, shared_task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore
 from pydantic import BaseModel, ValidationError
 
 from control import telemetry
-from control.bus import names
+from control.bus import live, names
 from control.bus.cancel import cancellations
-from control.bus.messages import Problem, Progress
-from control.bus.names import Retry, TaskSpec
-from control.bus.publish import PUBLISHED_AT, masked, send
+from control.bus.context import Delivery, working_on
+from control.bus.messages import Progress
+from control.bus.names import TaskSpec, business_key
+from control.bus.outcome import GaveUp, again, answer, bury, fail, may_retry, retry, send_or_keep
+from control.bus.publish import (
+    DEADLINE,
+    PUBLISHED_AT,
+    Outgoing,
+    masked,
+    send,
+)
+from control.bus.topology import without_delay
 from control.bus.work import Work
-from control.errors import AfterliveError, Cancelled, PayloadInvalid
+from control.errors import AfterliveError, Cancelled, PayloadInvalid, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
-_PROGRESS_EXPIRES_SECONDS: Final = 15
-GaveUp = Callable[[dict[str, Any], BaseException], None]
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,10 @@ class _Task(Task):  # type: ignore[type-arg]
     spec: TaskSpec
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        options["headers"] = {**(options.get("headers") or {}), PUBLISHED_AT: time.time()}
-        options |= {"argsrepr": "()", "kwargsrepr": repr(masked(self.spec, kwargs or {}))}
-        return super().apply_async(args, kwargs, **options)
+        countdown = math.ceil(options.get("countdown") or 0)
+        message = Outgoing(self.spec, kwargs or {}, delay_seconds=countdown)
+        options["headers"] = {**(options.get("headers") or {}), **message.headers()}
+        return super().apply_async(args, kwargs, **options, **message.shown())
 
 
 def task(spec: TaskSpec, *, gave_up: GaveUp | None = None) -> Callable[[Callable[..., Any]], Any]:
@@ -82,8 +88,8 @@ def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave
     hints = get_type_hints(function)
     body = _Body(spec, function, signature, hints.get("job"), "work" in signature.parameters, gave_up)
 
-    def run(self: Task[..., Any], **payload: Any) -> None:
-        _execute(self, body, payload)
+    def run(self: Task[..., Any], *args: Any, **payload: Any) -> Any:
+        return _execute(self, body, args, payload)
 
     return decorator(
         bind=True,
@@ -93,41 +99,83 @@ def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave
         body=staticmethod(function),
         max_retries=spec.retry.times,
         acks_late=True,
+        # By then it is in `failed_tasks`, with all that is known of it: more than the broker's dead letters tell.
+        acks_on_failure=True,
         ignore_result=True,
         typing=False,
     )(run)
 
 
-def backoff_seconds(retry: Retry, attempt: int) -> float:
-    """Wait before try `attempt` + 1: exponential with full jitter, so uniform from 0 to the exponential
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
-    longest = min(retry.most_seconds, retry.first_seconds * 2.0**attempt)
-    return random.uniform(0.0, longest)  # noqa: S311  (spreads load, keeps no secret)
-
-
-def _execute(self: Task[..., Any], body: _Body, payload: dict[str, Any]) -> None:
-    spec = body.spec
+def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: dict[str, Any]) -> Any:
+    spec, request = body.spec, self.request
+    task_id = str(request.id)
+    delivery = Delivery(task_id, spec.name, spec.queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
     started = time.monotonic()
-    _observe_latency(self, spec)
-    outcome = "failed"
+    waited = _observe_latency(self, spec)
+    outcome, made = "failed", None
     telemetry.IN_FLIGHT.labels(spec.name).inc()
     try:
-        result = _call(self, body, payload)
-        if spec.reports_to_replay:
-            _answer(self, payload, names.PART_DONE, result=result.model_dump(mode="json"))
+        with working_on(delivery):
+            live.started(delivery)
+            _admit(self, spec, args)
+            result = _call(self, body, payload)
+            made = result.model_dump(mode="json") if spec.reports_to_replay else None
+            if made is not None:
+                answer(self, payload, names.PART_DONE, result=made)
         outcome = "done"
+        live.done(delivery)
     except Cancelled:
         outcome = "cancelled"
+        if cancellations.hands_back:
+            outcome = "handed back"
+            send_or_keep(self, again(self, spec, payload))
+    except _TooLate as error:
+        outcome = "expired"
+        telemetry.EXPIRED.labels(spec.name).inc()
+        if not spec.courtesy:
+            bury(self, spec, payload, "expired", error)
+        raise Ignore from None
+    except _Misaddressed as error:
+        # Whoever sent it was not to send it: neither its replay nor anybody else is told.
+        telemetry.FAILURES.labels(spec.name, error.code).inc()
+        bury(self, spec, payload, "refused", error)
+        raise TaskFailed(task=spec.name, reason=error.detail) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  (the one place that decides what becomes of any error)
-        if _may_retry(error) and self.request.retries < spec.retry.times:
+        if may_retry(error) and request.retries < spec.retry.times:
             outcome = "retry"
-            _retry(self, spec, error)
-        _fail(self, body, payload, error)
+            retry(self, spec, payload, error)
+        fail(self, spec, body.gave_up, payload, error)
     finally:
         seconds = time.monotonic() - started
         telemetry.IN_FLIGHT.labels(spec.name).dec()
         telemetry.RUN_TIME.labels(spec.name, outcome).observe(seconds)
-        _log(self, spec, payload, outcome, seconds)
+        _log(self, spec, payload, outcome, waited, seconds)
+    return made
+
+
+class _TooLate(AfterliveError):
+    """It came {seconds:.0f} s after its deadline."""
+
+    code = "expired"
+
+
+class _Misaddressed(AfterliveError):
+    """It came by the routing key {key}, which is not its own."""
+
+    code = "misaddressed"
+
+
+def _admit(self: Task[..., Any], spec: TaskSpec, args: tuple[Any, ...]) -> None:
+    """What came the wrong way, or too late, is not done at all."""
+    request = self.request
+    key = without_delay(str((request.delivery_info or {}).get("routing_key") or ""))
+    if key and key != spec.routing_key:
+        raise _Misaddressed(key=key)
+    deadline = request.get(DEADLINE)
+    if deadline is not None and (late := time.time() - float(deadline)) > 0:
+        raise _TooLate(seconds=late)
+    if args:
+        raise PayloadInvalid(task=spec.name, reason="it takes keyword arguments alone")
 
 
 def _call(self: Task[..., Any], body: _Body, payload: dict[str, Any]) -> Any:
@@ -167,68 +215,32 @@ def _work(self: Task[..., Any], spec: TaskSpec, job: Any) -> Work:
 
 def _report(self: Task[..., Any], job: Any, progress: Progress) -> None:
     payload = {"replay_id": job.replay_id, "run": job.run, "part": job.part, "progress": progress.model_dump()}
+    live.progress(str(self.request.id), progress.done_frames / max(progress.total_frames, 1))
     try:
-        send(self.app, names.PART_PROGRESS, payload, expires_seconds=_PROGRESS_EXPIRES_SECONDS)
+        send(self.app, names.PART_PROGRESS, payload)
     except Exception as error:  # noqa: BLE001  progress is a courtesy; the work goes on without it
         log.warning("progress of %s/%s was not sent: %s", job.replay_id, job.part, error)
 
 
-def _answer(self: Task[..., Any], payload: dict[str, Any], spec: TaskSpec, **answer: Any) -> None:
-    """Before the message is acknowledged: of a worker that dies in between, both are done again."""
-    job = payload["job"]
-    send(self.app, spec, {"replay_id": job["replay_id"], "run": job.get("run", 1), "part": job["part"], **answer})
-
-
-def _may_retry(error: BaseException) -> bool:
-    # What is not one of ours was not foreseen; it may well pass.
-    return error.retryable if isinstance(error, AfterliveError) else True
-
-
-def _code(error: BaseException) -> str:
-    return error.code if isinstance(error, AfterliveError) else AfterliveError.code
-
-
-def _retry(self: Task[..., Any], spec: TaskSpec, error: BaseException) -> NoReturn:
-    telemetry.RETRIES.labels(spec.name, _code(error)).inc()
-    # A delay under a second is an error on quorum queues.
-    wait = max(1, math.ceil(backoff_seconds(spec.retry, self.request.retries)))
-    log.warning("%s will be tried again in %d s: %s", spec.name, wait, error)
-    raise self.retry(countdown=wait)
-
-
-def _fail(self: Task[..., Any], body: _Body, payload: dict[str, Any], error: BaseException) -> NoReturn:
-    spec = body.spec
-    telemetry.FAILURES.labels(spec.name, _code(error)).inc()
-    if isinstance(error, AfterliveError):
-        log.warning("%s failed: %s: %s", spec.name, error.code, error.detail)
-    else:
-        log.error("%s failed", spec.name, exc_info=error)
-    job = payload.get("job")
-    if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
-        _answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
-    if body.gave_up:
-        body.gave_up(payload, error)
-    # Rejected, not requeued: the broker moves it where finally failed work is reviewed.
-    raise Reject(str(error), requeue=False) from error
-
-
-def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> None:
-    request = self.request
-    published = request.get(PUBLISHED_AT)
+def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> float:
+    published = self.request.get(PUBLISHED_AT)
+    waited = max(0.0, time.time() - float(published)) if published else 0.0
     if published:
-        due = datetime.fromisoformat(str(request.eta)).timestamp() if request.eta else 0.0
-        waited = time.time() - max(float(published), due)
-        telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(max(0.0, waited))
+        telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(waited)
+    return waited
 
 
-def _log(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], outcome: str, seconds: float) -> None:
-    if spec is names.PART_PROGRESS and outcome == "done":
+def _log(
+    self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], outcome: str, waited: float, seconds: float
+) -> None:
+    if spec.courtesy and outcome in ("done", "expired"):
         return
     shown = masked(spec, payload)
     job = shown.get("job") if isinstance(shown.get("job"), dict) else shown
     about = {name: job[name] for name in ("replay_id", "part", "run", "fact") if isinstance(job, dict) and name in job}
     words = " ".join(f"{key}={value}" for key, value in about.items())
     log.info(
-        "task=%s id=%s attempt=%d outcome=%s seconds=%.3f thread=%s %s",
-        spec.name, self.request.id, self.request.retries + 1, outcome, seconds, threading.current_thread().name, words,
+        "task=%s id=%s attempt=%d outcome=%s waited=%.3f seconds=%.3f thread=%s %s",
+        spec.name, self.request.id, self.request.retries + 1, outcome.replace(" ", "-"), waited, seconds,
+        threading.current_thread().name, words,
     )  # fmt: skip

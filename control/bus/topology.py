@@ -1,23 +1,101 @@
-"""Exchanges and queues, declared in one place."""
+"""Exchanges and queues: one table, for whoever declares them, publishes to them or consumes them.
+
+A message's routing key is its queue and its task (`default.pipelines.part_done`): queues are bound to all keys that
+start with their name, and the broker can hold a user to the tasks it may send (`control.bus.rights`).
+
+    tasks ─┬► high_priority │ default │ low_priority ──(rejected, or delivered too often)──► failed ──► failed_tasks
+           └─(no queue for it)──────────────────────────────────────────────────────────────► failed
+    celery_delayed_27 … 0 ──► celery_delayed_delivery ──► tasks        (waits of up to eight years, kombu's own)
+    broadcasts ──► a queue of each worker       direct ──► a queue somebody named       events ──► whoever binds one
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kombu import Exchange, Queue
+from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 
-from control.bus.names import QUEUES
+from control.bus.names import FAILED, QUEUES
 
-TASKS: Final = Exchange("afterlive.tasks", type="topic", durable=True)
+VERSION: Final = 1
+"""Part of the exchanges' names: one whose arguments change gets a new name, and old publishers keep the old."""
+
+DELAY: Final = "celery_delayed_27"
+DELIVERY: Final = "celery_delayed_delivery"
+
+
+def _exchange(name: str, kind: str, **arguments: str) -> Exchange:
+    # Nobody but the topology command declares: no worker needs the right to, and no two versions quarrel (406).
+    return Exchange(f"afterlive.v{VERSION}.{name}", type=kind, durable=True, arguments=arguments, no_declare=True)
+
+
+FAILURES: Final = _exchange("failed", "topic")
+TASKS: Final = _exchange("tasks", "topic", **{"alternate-exchange": FAILURES.name})
+BROADCASTS: Final = _exchange("broadcasts", "fanout")
+DIRECT: Final = _exchange("direct", "direct")
+EVENTS: Final = _exchange("events", "topic")
+EXCHANGES: Final = (FAILURES, TASKS, BROADCASTS, DIRECT, EVENTS)
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """One durable queue of the platform and what it is bound to."""
+
+    name: str
+    exchange: Exchange
+    routing_key: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+# Replicated, on disk. A message that was delivered so often and never acknowledged killed its workers. What is dead
+# is moved at least once, for which RabbitMQ wants `reject-publish`: a full queue refuses, and the outbox keeps.
+_WORK: Final = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 6,
+    "x-max-length": 1_000_000,
+    "x-overflow": "reject-publish",
+    "x-dead-letter-exchange": FAILURES.name,
+    "x-dead-letter-strategy": "at-least-once",
+}
+# RabbitMQ 4 limits deliveries to 20 by default: what waits here for the ledger's database may come more often, and
+# has no other place to go. (3.10 takes no -1: a number nobody reaches.)
+_FAILED: Final = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+
+QUEUE_SPECS: Final = (
+    *(QueueSpec(name, TASKS, f"{name}.#", _WORK) for name in QUEUES),
+    QueueSpec(FAILED, FAILURES, "#", _FAILED),
+)
 
 
 def queues(broker_url: str) -> list[Queue]:
-    """The queues workers consume; a queue's name is its routing key."""
-    return [
-        Queue(name, TASKS, routing_key=name, durable=True, queue_arguments=_arguments(broker_url)) for name in QUEUES
-    ]
+    """The queues of tasks, as Celery's workers consume them."""
+    return [queue_of(spec, broker_url) for spec in QUEUE_SPECS if spec.name in QUEUES]
 
 
-def _arguments(broker_url: str) -> dict[str, Any] | None:
-    # Replicated and on disk; the in-process broker knows no kinds of queues.
-    return {"x-queue-type": "quorum"} if broker_url.startswith("amqp") else None
+def queue_of(spec: QueueSpec, broker_url: str) -> Queue:
+    """As a consumer wants it: on RabbitMQ it must be there; the in-process broker has what its consumers bring."""
+    if not on_rabbitmq(broker_url):
+        return Queue(spec.name, exchange_of(spec.exchange, broker_url), routing_key=spec.routing_key)
+    # Celery knows a quorum queue by its arguments.
+    arguments = spec.arguments
+    return Queue(spec.name, spec.exchange, routing_key=spec.routing_key, queue_arguments=arguments, no_declare=True)
+
+
+def exchange_of(exchange: Exchange, broker_url: str) -> Exchange:
+    """As a queue is bound to it: see `queue_of`."""
+    return exchange if on_rabbitmq(broker_url) else Exchange(exchange.name, type=exchange.type)
+
+
+def on_rabbitmq(broker_url: str) -> bool:
+    """Whether it is a broker that declares, confirms and dead-letters; the in-process one does none of it."""
+    return broker_url.startswith("amqp")
+
+
+def without_delay(routing_key: str) -> str:
+    """The routing key a message was published with, before kombu's delay put bits in front."""
+    words = routing_key.split(".", MAX_NUMBER_OF_BITS_TO_USE)
+    bits = words[:MAX_NUMBER_OF_BITS_TO_USE]
+    delayed = len(words) > MAX_NUMBER_OF_BITS_TO_USE and all(bit in {"0", "1"} for bit in bits)
+    return words[-1] if delayed else routing_key

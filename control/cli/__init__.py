@@ -14,10 +14,14 @@ import click
 from control.errors import AfterliveError, Cancelled
 
 _OWN: Final = {
+    "api": "control.cli.api",
+    "beat": "control.cli.beat",
     "demo": "control.cli.demo",
     "doctor": "control.cli.doctor",
     "replay": "control.cli.replay",
+    "topology": "control.cli.topology",
     "up": "control.cli.up",
+    "worker": "control.cli.worker",
 }
 
 

@@ -53,5 +53,6 @@ class Server(uvicorn.Server):
 def embedded_api(settings: Settings) -> Iterator[tuple[Embedded, FastAPI]]:
     """Workers that run, and an application that waits to be served."""
     with Embedded(settings) as workers:
-        app = create_app(settings, workers.ledger, open_store(settings.storage), wake=workers.relay.wake)
+        relay = workers.relay
+        app = create_app(settings, workers.ledger, open_store(settings.storage), wake=relay.wake, refresh=relay.look)
         yield workers, app

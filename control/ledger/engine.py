@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
-import control.ledger.models  # noqa: F401  (the tables of Base)
+import control.ledger.models
+import control.ledger.task_models  # noqa: F401  (the tables of Base)
 from control.ledger.base import Base
 
 if TYPE_CHECKING:  # half as costly to load as all of SQLAlchemy, and needed at start-up alone
@@ -33,6 +34,11 @@ class Ledger:
         if not self._sqlite:
             # PostgreSQL's default gives each statement a moment of its own.
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may write to it at a time."""
+        return not self._sqlite
 
     @contextmanager
     def read(self) -> Iterator[Session]:

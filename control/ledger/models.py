@@ -93,6 +93,8 @@ class OutboxRow(Base):
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  (SQLAlchemy's own form)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    task_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    """The message's id, however often it is sent; None only of rows an older version of this program left."""
     task: Mapped[str] = mapped_column(String(ID_LENGTH))
     payload: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from control.bus.names import CATALOGUE, TaskSpec
-from control.ledger import commits
+from control.bus.names import CATALOGUE, TaskSpec, business_key
+from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
 
 
-def add(session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seconds: float = 0) -> None:
-    """Have `spec` sent with `payload` (JSON) once this transaction is committed."""
+def add(
+    session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seconds: float = 0, task_id: str | None = None
+) -> str:
+    """Have `spec` sent with `payload` (JSON) once this transaction is committed; the task's id, a new one where it is
+    not a task known before that is to be done after all."""
     if spec.name not in CATALOGUE:
         raise ValueError(f"{spec.name} is not in the catalogue")
     at = now()
     commits.announce(session)
+    if task_id is None:
+        task_id = str(uuid.uuid4())
+        tasks.pending(session, task_id, spec, business_key(spec, payload))
     session.add(
-        OutboxRow(task=spec.name, payload=payload, created_at=at, available_at=at + timedelta(seconds=delay_seconds))
+        OutboxRow(
+            task_id=task_id,
+            task=spec.name,
+            payload=payload,
+            created_at=at,
+            available_at=at + timedelta(seconds=delay_seconds),
+        )
     )
+    return task_id
 
 
 def due(session: Session, limit: int) -> Sequence[OutboxRow]:
-    """The oldest rows whose time has come."""
+    """The oldest rows whose time has come, but for those another relay has in hand."""
     rows = select(OutboxRow).where(OutboxRow.available_at <= now()).order_by(OutboxRow.id).limit(limit)
-    return session.scalars(rows).all()
+    return session.scalars(rows.with_for_update(skip_locked=True)).all()
 
 
 def sent(session: Session, ids: Sequence[int]) -> None:
@@ -47,3 +61,8 @@ def postpone(session: Session, ids: Sequence[int], seconds: float) -> None:
 def depth(session: Session) -> int:
     """How many rows wait."""
     return session.scalar(select(func.count()).select_from(OutboxRow)) or 0
+
+
+def oldest_due(session: Session) -> datetime | None:
+    """Since when the row that waits longest is due; None where none is."""
+    return session.scalar(select(func.min(OutboxRow.available_at)).where(OutboxRow.available_at <= now()))

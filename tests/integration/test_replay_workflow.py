@@ -433,7 +433,7 @@ def test_a_part_that_fails_finally_fails_the_replay(settings: Settings, studio: 
 
 
 def test_a_passing_fault_is_tried_again(settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("control.bus.task.backoff_seconds", lambda _retry, _attempt: 0.0)
+    monkeypatch.setattr("control.bus.outcome.backoff_seconds", lambda _retry, _attempt: 0.0)
     studio.errors = {"chunk-00001": EncoderFailed(key="k", reason="r")}
     with backend(settings, studio) as made:
         made.end()
@@ -506,8 +506,8 @@ def test_failing_twice_the_first_problem_counts(settings: Settings, studio: Stud
 def test_a_bug_in_publishing_fails_the_replay_instead_of_waiting_for_ever(
     settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control.bus.task.backoff_seconds", lambda _retry, _attempt: 0.0)
-    monkeypatch.setattr("control.bus.task._may_retry", lambda _error: False)
+    monkeypatch.setattr("control.bus.outcome.backoff_seconds", lambda _retry, _attempt: 0.0)
+    monkeypatch.setattr("control.bus.task.may_retry", lambda _error: False)
 
     def broken(*_: Any, **__: Any) -> str:
         raise ZeroDivisionError("a bug")

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.bus import names
-from control.bus.app import MEDIA, PIPELINES, make_app
+from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.names import CATALOGUE, Retry, TaskSpec
+from control.bus.outcome import backoff_seconds
 from control.bus.publish import masked
-from control.bus.task import backoff_seconds
 from control.settings import BusSettings
 from pipelines.schedule import SCHEDULE
 
@@ -40,11 +40,10 @@ def bodies(*modules: str) -> set[str]:
 
 
 def test_every_task_is_in_the_catalogue_and_has_one_body() -> None:
-    pipelines, media = bodies(PIPELINES), bodies(MEDIA)
-    assert pipelines | media == set(CATALOGUE)
-    assert not pipelines & media
-    assert {name.partition(".")[0] for name in pipelines} == {"pipelines"}
-    assert {name.partition(".")[0] for name in media} == {"media"}
+    of = {"pipelines": bodies(PIPELINES), "media": bodies(MEDIA), "notify": bodies(NOTIFY)}
+    assert sorted(name for names_ in of.values() for name in names_) == sorted(CATALOGUE)
+    for prefix, found in of.items():
+        assert {name.partition(".")[0] for name in found} == {prefix}
 
 
 def test_no_row_was_forgotten() -> None:
@@ -114,6 +113,8 @@ def test_one_configuration_serves_both_brokers() -> None:
         assert conf.worker_prefetch_multiplier == 1
         assert [queue.name for queue in conf.task_queues] == list(names.QUEUES)
         assert {queue.exchange.type for queue in conf.task_queues} == {"topic"}
-        assert conf.task_routes == {name: {"queue": spec.queue} for name, spec in CATALOGUE.items()}
+        assert {name: route["routing_key"] for name, route in conf.task_routes.items()} == {
+            name: f"{spec.queue}.{name}" for name, spec in CATALOGUE.items()
+        }
     assert {queue.queue_arguments["x-queue-type"] for queue in production.task_queues} == {"quorum"}
     assert {queue.queue_arguments for queue in embedded.task_queues} == {None}

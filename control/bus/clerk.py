@@ -1,0 +1,154 @@
+"""Takes what comes to `failed_tasks` into the ledger, where people review it: nothing stays in the queue but while the
+database is away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Consumer, Message
+from kombu.mixins import ConsumerMixin
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from control.bus import names
+from control.bus.failure import Failure
+from control.bus.messages import Problem
+from control.bus.names import CATALOGUE, FAILED, QUEUES, business_key
+from control.bus.publish import FAILURE, PUBLISHED_AT, without_secrets
+from control.bus.topology import QUEUE_SPECS, queue_of, without_delay
+from control.ledger import failures, outbox
+from control.ledger.engine import Ledger
+from control.ledger.task_models import FailedTask
+
+log = logging.getLogger("afterlive.failed")
+_PREFETCH: Final = 50
+_PAUSE_SECONDS: Final = 1.0
+# Of the broker's own dead letters (`x-death`): a message that killed who took it, and one that could not be read.
+_REASONS: Final = {"delivery_limit": "poison", "expired": "expired"}
+_DETAILS: Final = {
+    "poison": "It was delivered as often as it may be and never finished: its workers died, or lost the broker.",
+    "expired": "It waited in its queue for longer than it may.",
+    "refused": "A worker could not read it, or has no such task.",
+    "unroutable": "No queue was bound to its routing key.",
+}
+
+
+class Clerk(ConsumerMixin):
+    """A thread that consumes `failed_tasks`."""
+
+    def __init__(self, app: Celery, ledger: Ledger) -> None:
+        self.connection = app.connection_for_read().clone()
+        self._ledger = ledger
+        (spec,) = (spec for spec in QUEUE_SPECS if spec.name == FAILED)
+        self._queue = queue_of(spec, app.conf.broker_url)
+        self._thread = threading.Thread(target=self.run, name="clerk", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        self.should_stop = True
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def get_consumers(self, make: Callable[..., Consumer], channel: Any) -> Sequence[Consumer]:  # noqa: ARG002  (kombu's)
+        return [make([self._queue], on_message=self._take, prefetch_count=_PREFETCH)]
+
+    def _take(self, message: Message) -> None:
+        try:
+            with self._ledger.write() as session:
+                row = read(message)
+                if failures.note(session, row):
+                    log.warning("failed task=%s id=%s reason=%s code=%s", row.task, row.task_id, row.reason, row.code)
+                    if problem := _untold(row):
+                        outbox.add(session, names.PART_FAILED, problem)
+        except SQLAlchemyError as error:
+            log.warning("a failed task waits for the database: %s", error)
+            time.sleep(_PAUSE_SECONDS)
+            message.requeue()
+        else:
+            message.ack()
+
+
+def read(message: Message) -> FailedTask:
+    """What a message in `failed_tasks` tells. Whatever it is, it is noted: there is no other place it could go."""
+    headers: dict[str, Any] = message.headers or {}
+    key = without_delay(str(message.delivery_info.get("routing_key") or ""))
+    task = str(headers.get("task") or "unknown")
+    task_id = str(headers.get("id") or message.properties.get("correlation_id") or "unknown")
+    spec = CATALOGUE.get(task)
+    failure = _failure(headers, task_id)
+    payload = _payload(message)
+    if spec is not None and key != spec.routing_key:
+        # A node may only tell of its own tasks, and the broker holds it to their routing keys.
+        payload = None
+        seen = {"reason": "refused", "code": "misaddressed", "detail": f"It came by the routing key {key}."}
+        failure = failure.model_copy(update=seen)
+    elif spec is not None and payload is not None:
+        payload = without_secrets(spec, payload)
+    published = headers.get(PUBLISHED_AT)
+    about = business_key(spec, payload) if spec and payload else None
+    return FailedTask(
+        origin=failure.id[:160],
+        task_id=task_id[:64],
+        task=task[:128],
+        queue=key.partition(".")[0][:128] or "unknown",
+        key=about[:64] if about else None,
+        # What is not in the catalogue may hold secrets nobody declared.
+        payload=payload if spec else None,
+        reason=failure.reason,
+        code=failure.code,
+        detail=failure.detail,
+        exception=failure.exception,
+        traceback=failure.traceback,
+        attempts=failure.attempts,
+        published_at=datetime.fromtimestamp(float(published), UTC) if published else None,
+        failed_at=datetime.fromtimestamp(failure.failed_at, UTC),
+    )
+
+
+def _failure(headers: dict[str, Any], task_id: str) -> Failure:
+    if FAILURE in headers:
+        try:
+            return Failure.model_validate(headers[FAILURE])
+        except ValidationError:
+            log.warning("the failure of %s cannot be read", task_id)
+    # Delays expire and are dead-lettered by design: only deaths in our own queues count.
+    deaths = [death for death in headers.get("x-death") or () if death.get("queue") in QUEUES]
+    reason = _REASONS.get(str(deaths[0].get("reason")), "refused") if deaths else "unroutable"
+    attempts = int(headers.get("retries") or 0) + 1
+    died = deaths[0].get("time") if deaths else None
+    at = died.timestamp() if isinstance(died, datetime) else time.time()
+    stamp = f"{at:.0f}" if deaths else str(headers.get(PUBLISHED_AT))
+    made: dict[str, Any] = {"reason": reason, "code": reason, "detail": _DETAILS[reason]}
+    return Failure(id=f"{task_id}:{reason}:{stamp}", attempts=attempts, failed_at=at, **made)
+
+
+def _payload(message: Message) -> dict[str, Any] | None:
+    body: Any = message.body
+    try:
+        found = json.loads(body if isinstance(body, str) else bytes(body))
+    except (TypeError, ValueError):
+        return None
+    # Celery's protocol: positional arguments, keyword arguments, and what belongs to a canvas.
+    if isinstance(found, list) and len(found) == 3 and isinstance(found[1], dict):
+        return dict(found[1])
+    return None
+
+
+def _untold(row: FailedTask) -> dict[str, Any] | None:
+    """What a part's replay must be told, where its worker could not: the payload of `pipelines.part_failed`."""
+    spec, job = CATALOGUE.get(row.task), (row.payload or {}).get("job")
+    if spec is None or not spec.reports_to_replay or row.reason not in ("poison", "unroutable", "expired"):
+        return None
+    if not isinstance(job, dict) or not {"replay_id", "part"} <= job.keys():
+        return None
+    problem = Problem(code=row.code, detail=row.detail).model_dump()
+    return {"replay_id": job["replay_id"], "run": job.get("run", 1), "part": job["part"], "problem": problem}

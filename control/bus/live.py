@@ -1,0 +1,134 @@
+"""What runs right now: started, waiting for another try, how far. Kept in Redis for a day, as a courtesy.
+
+The ledger knows how a task ended; this only says what it does meanwhile. With Redis away nothing waits for it and
+nothing is lost: tasks are then PENDING until they are done.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from typing import Any, Final, Protocol, cast
+
+from control.bus.context import Delivery
+from control.settings import BusSettings
+
+log = logging.getLogger("afterlive.live")
+_KEPT_SECONDS: Final = 24 * 3600
+_TIMEOUT_SECONDS: Final = 0.25
+_AWAY_SECONDS: Final = 5.0  # after a failure it is left alone for so long
+_REMEMBERED: Final = 10_000
+
+
+class Board(Protocol):
+    """Facts of tasks, by id."""
+
+    def put(self, task_id: str, facts: dict[str, str]) -> None: ...
+
+    def get(self, task_id: str) -> dict[str, str]: ...
+
+
+class InProcess:
+    """Of this process alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._facts: OrderedDict[str, dict[str, str]] = OrderedDict()
+
+    def put(self, task_id: str, facts: dict[str, str]) -> None:
+        with self._lock:
+            self._facts[task_id] = self._facts.pop(task_id, {}) | facts
+            if len(self._facts) > _REMEMBERED:
+                self._facts.popitem(last=False)
+
+    def get(self, task_id: str) -> dict[str, str]:
+        with self._lock:
+            return dict(self._facts.get(task_id, {}))
+
+
+class OnRedis:
+    """Of all processes. Never raises, never waits long."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        from redis import Redis, RedisError  # embedded mode should not wait for it
+
+        self._errors: tuple[type[Exception], ...] = (RedisError, OSError)
+        timeouts = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
+        self._redis = Redis.from_url(url, decode_responses=True, **timeouts, **options)
+        self._away_until = 0.0
+
+    def put(self, task_id: str, facts: dict[str, str]) -> None:
+        def write() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(_key(task_id), mapping=cast("dict[Any, Any]", facts))
+                pipe.expire(_key(task_id), _KEPT_SECONDS)
+                pipe.execute()
+
+        self._try(write)
+
+    def get(self, task_id: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        self._try(lambda: found.update(cast("dict[str, str]", self._redis.hgetall(_key(task_id)))))
+        return found
+
+    def _try(self, ask: Any) -> None:
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            ask()
+        except self._errors as error:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            log.warning("what runs is not shown for %.0f s: %s", _AWAY_SECONDS, error)
+
+
+def _key(task_id: str) -> str:
+    return f"afterlive:task:{task_id}"
+
+
+_board: Board = InProcess()
+
+
+def use(settings: BusSettings) -> Board:
+    """Keep it where `settings` have the result backend."""
+    global _board
+    url = settings.result_backend.get_secret_value()
+    if url.startswith(("redis:", "rediss:")):
+        options: dict[str, Any] = {}
+        if url.startswith("rediss:"):
+            options = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": settings.ca_file and str(settings.ca_file)}
+            if settings.cert_file:
+                options |= {"ssl_certfile": str(settings.cert_file), "ssl_keyfile": str(settings.key_file)}
+        _board = OnRedis(url, **options)
+    else:
+        _board = InProcess()
+    return _board
+
+
+def started(delivery: Delivery) -> None:
+    _board.put(
+        delivery.task_id,
+        {"state": "STARTED", "task": delivery.task, "attempt": str(delivery.attempt), "started_at": str(time.time())}
+        | ({"key": delivery.key} if delivery.key else {}),
+    )
+
+
+def waits(task_id: str) -> None:
+    """It failed, and will be tried again."""
+    _board.put(task_id, {"state": "RETRY"})
+
+
+def progress(task_id: str, share: float) -> None:
+    """From 0 to 1."""
+    _board.put(task_id, {"progress": f"{min(share, 1.0):.4f}"})
+
+
+def done(delivery: Delivery) -> None:
+    _board.put(delivery.task_id, {"state": "SUCCESS", "progress": "1.0"})
+
+
+def look(task_id: str) -> dict[str, str]:
+    """What is known of it; nothing where Redis is away, or it is not known."""
+    return _board.get(task_id)

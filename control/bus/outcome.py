@@ -1,0 +1,126 @@
+"""What becomes of a task that did not go well: tried again, handed back, told of, reviewed.
+
+Everything here is on the bus before the message it follows from is acknowledged: of a worker that dies in between,
+both are done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+
+from celery import Task
+from celery.exceptions import Reject, Retry
+
+from control import telemetry
+from control.bus import live, names
+from control.bus.failure import Failure, Reason
+from control.bus.messages import Problem
+from control.bus.names import TaskSpec
+from control.bus.publish import DEADLINE, Outgoing, scrub, send, send_message, without_secrets
+from control.errors import AfterliveError, TaskFailed
+
+log = logging.getLogger("afterlive.tasks")
+# What a worker made must be told; while the broker is away it waits with it, message in hand.
+_PATIENCE_SECONDS: Final = 120.0
+GaveUp = Callable[[dict[str, Any], BaseException], None]
+
+
+def backoff_seconds(retry: names.Retry, attempt: int) -> float:
+    """Wait before try `attempt` + 1: exponential with full jitter, so uniform from 0 to the exponential
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+    longest = min(retry.most_seconds, retry.first_seconds * 2.0**attempt)
+    return random.uniform(0.0, longest)  # noqa: S311  (spreads load, keeps no secret)
+
+
+def answer(self: Task[..., Any], payload: dict[str, Any], spec: TaskSpec, **answer: Any) -> None:
+    """Tell the part's replay."""
+    job = payload["job"]
+    address = {"replay_id": job["replay_id"], "run": job.get("run", 1), "part": job["part"], "task_id": self.request.id}
+    send(self.app, spec, address | answer, patience_seconds=_PATIENCE_SECONDS)
+
+
+def may_retry(error: BaseException) -> bool:
+    # What is not one of ours was not foreseen; it may well pass.
+    return error.retryable if isinstance(error, AfterliveError) else True
+
+
+def _code(error: BaseException) -> str:
+    return error.code if isinstance(error, AfterliveError) else AfterliveError.code
+
+
+def retry(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error: BaseException) -> NoReturn:
+    telemetry.RETRIES.labels(spec.name, _code(error)).inc()
+    # A delay under a second is an error on quorum queues.
+    wait = max(1, math.ceil(backoff_seconds(spec.retry, self.request.retries)))
+    log.warning("%s will be tried again in %d s: %s", spec.name, wait, scrub(spec, payload, str(error)))
+    live.waits(str(self.request.id))
+    send_or_keep(self, again(self, spec, payload, wait))
+    raise Retry(when=datetime.now(UTC) + timedelta(seconds=wait)) from None
+
+
+def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: int | None = None) -> Outgoing:
+    """The message once more, as it came; with `wait`, as the next try."""
+    request: Any = self.request
+    canvas = {
+        "link": request.callbacks,
+        "link_error": request.errbacks,
+        "chain": request.chain,
+        "chord": request.chord,
+        "group_id": request.group,
+        "group_index": request.group_index,
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+    }
+    deadline = request.get(DEADLINE)
+    return Outgoing(
+        spec,
+        payload,
+        task_id=request.id,
+        since=float(deadline) - (spec.deadline_seconds or 0) if deadline is not None else time.time(),
+        delay_seconds=wait or 0,
+        retries=request.retries + (1 if wait is not None else 0),
+        canvas={key: value for key, value in canvas.items() if value is not None},
+    )
+
+
+def fail(
+    self: Task[..., Any], spec: TaskSpec, gave_up: GaveUp | None, payload: dict[str, Any], error: BaseException
+) -> NoReturn:
+    detail = scrub(spec, payload, error.detail if isinstance(error, AfterliveError) else type(error).__name__)
+    telemetry.FAILURES.labels(spec.name, _code(error)).inc()
+    if isinstance(error, AfterliveError):
+        log.warning("%s failed: %s: %s", spec.name, error.code, detail)
+    else:
+        log.error("%s failed: %s", spec.name, scrub(spec, payload, "".join(traceback.format_exception(error))))
+    job = payload.get("job")
+    if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
+        answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
+    if gave_up:
+        gave_up(payload, error)
+    if not spec.courtesy:
+        bury(self, spec, payload, "failed", error)
+    raise TaskFailed(task=spec.name, reason=detail) from None
+
+
+def bury(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], reason: Reason, error: BaseException) -> None:
+    """Where finally failed work is reviewed."""
+    failure = Failure.of(reason, spec, payload, error, attempts=self.request.retries + 1)
+    message = replace(again(self, spec, without_secrets(spec, payload)), failure=failure.model_dump(), canvas={})
+    send_or_keep(self, message)
+
+
+def send_or_keep(self: Task[..., Any], message: Outgoing) -> None:
+    """Give the delivery back where the broker does not take what follows from it."""
+    try:
+        send_message(self.app, message, _PATIENCE_SECONDS)
+    except AfterliveError as error:
+        log.warning("%s %s goes back to its queue: %s", message.spec.name, message.task_id, error.detail)
+        raise Reject(error.detail, requeue=True) from None

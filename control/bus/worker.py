@@ -1,0 +1,130 @@
+"""One tier's worker on RabbitMQ: Celery's, with what belongs to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery import Celery, signals
+
+from control import telemetry
+from control.bus.app import TIERS, make_app
+from control.bus.cancel import cancellations
+from control.bus.declare import missing
+from control.bus.health import HealthServer, Pulse
+from control.bus.probe import Probe
+from control.bus.publish import publisher_of
+from control.bus.topology import on_rabbitmq
+from control.errors import ConfigurationError
+from control.settings import Settings
+
+log = logging.getLogger("afterlive.worker")
+# Commerce waits for others (gateways, mail servers, the database) most of its time.
+_THREADS: Final = 16
+_CONNECT_SECONDS: Final = 10
+
+
+class Worker:
+    """Runs in the main thread, until SIGTERM or SIGINT. Raises ConfigurationError where the broker is the embedded
+    one, or has no queues yet."""
+
+    def __init__(
+        self, settings: Settings, tier: str, name: str, *, concurrency: int | None = None, port: int | None = None
+    ) -> None:
+        if not on_rabbitmq(settings.bus.broker_url.get_secret_value()):
+            reason = "embedded mode brings its own workers ('afterlive up'); set amqp://… or amqps://…"
+            raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason=reason)
+        self._settings = settings
+        self._tier = tier
+        self._media = tier == "media"
+        self._name = name
+        self._concurrency = concurrency or (settings.media.concurrency if self._media else _THREADS)
+        self._port = settings.worker.port if port is None else port
+        self.app: Celery = make_app(settings.bus, TIERS[tier].modules, tier=tier)
+        self._ends: list[Callable[[], None]] = []
+
+    def run(self) -> None:
+        """Returns when the worker has ended; its exit status is Celery's."""
+        self._refuse_without_queues()
+        self.app.set_default()
+        pulse = Pulse()
+        refresh = self._start_helpers()
+        if self._port:
+            health = HealthServer(self._settings.worker.host, self._port, pulse, refresh)
+            health.start()
+            self._ends.append(health.stop)
+        signals.setup_logging.connect(_leave_logs_alone, weak=False)
+        signals.worker_ready.connect(self._ready, weak=False)
+        if self._media:
+            # What runs goes back to the broker at once, for another node; a fast task is finished.
+            signals.worker_shutting_down.connect(_hand_back, weak=False)
+        try:
+            worker: Any = self.app.Worker(
+                hostname=f"{self._tier}@{self._name}",
+                pool="threads",
+                concurrency=self._concurrency,
+                queues=list(TIERS[self._tier].queues),
+                loglevel=logging.WARNING,
+                without_mingle=True,
+                without_gossip=True,
+                quiet=True,
+            )
+            probe = Probe(self.app, worker, TIERS[self._tier].queues, pulse)
+            probe.start()
+            self._ends.append(probe.stop)
+            worker.start()
+        finally:
+            for end in reversed(self._ends):
+                end()
+            publisher_of(self.app).close()
+
+    def _ready(self, **_: Any) -> None:
+        queues = ", ".join(TIERS[self._tier].queues)
+        log.info("worker %s@%s consumes %s with %d threads", self._tier, self._name, queues, self._concurrency)
+
+    def _refuse_without_queues(self) -> None:
+        with self.app.connection_for_read() as connection:
+            connection.ensure_connection(interval_start=1, interval_max=5, errback=_waits)
+            if names := missing(connection):
+                reason = f"the broker has no {', '.join(names)}: run 'afterlive topology' first"
+                raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason=reason)
+
+    def _start_helpers(self) -> list[Callable[[], None]]:
+        """What a tier with a ledger does besides; the media tier has none, nor the packages for it."""
+        if self._media:
+            return []
+        from control.bus.clerk import Clerk
+        from control.bus.relay import Relay
+        from control.ledger import failures
+        from control.ledger.engine import open_ledger
+
+        ledger = open_ledger(self._settings.ledger.url)
+        relay = Relay(ledger, self.app)
+        relay.start()
+        self._ends.append(relay.stop)
+        if self._tier == "notify":
+            clerk = Clerk(self.app, ledger)
+            clerk.start()
+            self._ends.append(clerk.stop)
+
+        def count_failures() -> None:
+            with ledger.read() as session:
+                counts = failures.open_by_task(session)
+            telemetry.FAILED_TASKS.clear()
+            for task, count in counts.items():
+                telemetry.FAILED_TASKS.labels(task).set(count)
+
+        return [relay.look, count_failures]
+
+
+def _leave_logs_alone(**_: Any) -> None:
+    """Celery sets up logging unless somebody says that it is done."""
+
+
+def _hand_back(**_: Any) -> None:
+    cancellations.halt(hand_back=True)
+
+
+def _waits(error: BaseException, seconds: float) -> None:
+    log.warning("the broker is away, next try in %.0f s: %s", seconds, error)
