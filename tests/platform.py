@@ -77,6 +77,8 @@ class Platform:
     env: dict[str, str]
     broker_url: str
     processes: dict[str, Process] = field(default_factory=dict)
+    program: tuple[str, ...] = ()
+    """What runs; `afterlive` itself unless the test brings tasks of its own."""
 
     def worker(self, tier: str, name: str = "", **env: str) -> Process:
         """A worker of a tier; it consumes once it has said so."""
@@ -130,7 +132,7 @@ class Platform:
                 services.stop(process.process)
 
     def _run(self, name: str, arguments: list[str], port: int, env: dict[str, str]) -> Process:
-        command = [str(services.tool("afterlive")), *arguments]
+        command = [*(self.program or (str(services.tool("afterlive")),)), *arguments]
         made = Process(name, command, self.env | env, self.home, self.home / f"{name}.log", port)
         self.processes[name] = made
         return made.start()
@@ -152,6 +154,7 @@ def platform(
     store: services.S3Server,
     *,
     broker_url: str = "",
+    program: tuple[str, ...] = (),
     **env: str,
 ) -> Iterator[Platform]:
     """Settings for all tiers; the schema is there, and so are the queues."""
@@ -176,7 +179,7 @@ def platform(
         "AFTERLIVE_MEDIA_PRESET": "ultrafast",
         **env,
     }
-    running = Platform(home, made, url)
+    running = Platform(home, made, url, program=program)
     try:
         yield running
     finally:

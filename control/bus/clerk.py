@@ -69,8 +69,9 @@ class Clerk(ConsumerMixin):
                     log.warning("failed task=%s id=%s reason=%s code=%s", row.task, row.task_id, row.reason, row.code)
                     if problem := _untold(row):
                         outbox.add(session, names.PART_FAILED, problem)
-        except SQLAlchemyError as error:
-            log.warning("a failed task waits for the database: %s", error)
+        except Exception as error:  # whatever it is, the message must not be lost, and the others must not wait for it
+            away = isinstance(error, SQLAlchemyError)
+            log.warning("a failed task goes back to its queue: %s", error, exc_info=not away)
             time.sleep(_PAUSE_SECONDS)
             message.requeue()
         else:
@@ -89,8 +90,9 @@ def read(message: Message) -> FailedTask:
     if spec is not None and key != spec.routing_key:
         # A node may only tell of its own tasks, and the broker holds it to their routing keys.
         payload = None
-        seen = {"reason": "refused", "code": "misaddressed", "detail": f"It came by the routing key {key}."}
-        failure = failure.model_copy(update=seen)
+        if failure.reason != "unroutable":
+            seen = {"reason": "refused", "code": "misaddressed", "detail": f"It came by the routing key {key}."}
+            failure = failure.model_copy(update=seen)
     elif spec is not None and payload is not None:
         payload = without_secrets(spec, payload)
     published = headers.get(PUBLISHED_AT)
@@ -109,8 +111,8 @@ def read(message: Message) -> FailedTask:
         exception=failure.exception,
         traceback=failure.traceback,
         attempts=failure.attempts,
-        published_at=datetime.fromtimestamp(float(published), UTC) if published else None,
-        failed_at=datetime.fromtimestamp(failure.failed_at, UTC),
+        published_at=datetime.fromtimestamp(int(published) / 1000, UTC) if published else None,
+        failed_at=datetime.fromtimestamp(failure.failed_ms / 1000, UTC),
     )
 
 
@@ -128,7 +130,7 @@ def _failure(headers: dict[str, Any], task_id: str) -> Failure:
     at = died.timestamp() if isinstance(died, datetime) else time.time()
     stamp = f"{at:.0f}" if deaths else str(headers.get(PUBLISHED_AT))
     made: dict[str, Any] = {"reason": reason, "code": reason, "detail": _DETAILS[reason]}
-    return Failure(id=f"{task_id}:{reason}:{stamp}", attempts=attempts, failed_at=at, **made)
+    return Failure(id=f"{task_id}:{reason}:{stamp}", attempts=attempts, failed_ms=round(at * 1000), **made)
 
 
 def _payload(message: Message) -> dict[str, Any] | None:

@@ -35,6 +35,10 @@ _CLOSE_SECONDS: Final = 1.0
 _UNREACHABLE: Final = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
 
 
+class _Lost(BrokerUnavailable):
+    """The broker did not take a message: {reason}."""  # and nothing is to be hoped for from this connection
+
+
 class Confirmed:
     """A publisher over one connection, opened when first needed and after each loss."""
 
@@ -47,6 +51,8 @@ class Confirmed:
         self._seconds = timeout_seconds
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._opening = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
 
@@ -61,19 +67,22 @@ class Confirmed:
             raise problem
 
     def close(self) -> None:
-        """End connection and thread."""
+        """End connection and thread; whoever still waits for a confirmation is told that there was none."""
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._drop(), loop).result(5 * _CLOSE_SECONDS)
-            loop.call_soon_threadsafe(loop.stop)
+            thread, self._thread = self._thread, None
+            if loop is not None and thread is not None:
+                asyncio.run_coroutine_threadsafe(self._end(), loop)
+                thread.join(5 * _CLOSE_SECONDS)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="publisher", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+                self._thread = threading.Thread(target=_serve, args=[self._loop], name="publisher", daemon=True)
+                self._thread.start()
+            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return waiting.result()
 
     async def _publish(self, messages: Sequence[Outgoing]) -> list[AfterliveError | None]:
         found: list[AfterliveError | None] = []
@@ -81,27 +90,28 @@ class Confirmed:
             async with asyncio.timeout(self._seconds):
                 channel = await self._open()
         except _UNREACHABLE as error:
-            await self._drop()
             return [BrokerUnavailable(reason=_said(error))] * len(messages)
         for first in range(0, len(messages), _WINDOW):
             window = messages[first : first + _WINDOW]
             found += await asyncio.gather(*(self._one(channel, message) for message in window))
-            if any(isinstance(problem, BrokerUnavailable) for problem in found):
+            if any(isinstance(problem, _Lost) for problem in found):
                 # Those after it would wait as long, one window after the other.
                 others = len(messages) - len(found)
                 found += [BrokerUnavailable(reason="it did not take one before it")] * others
-                await self._drop()
+                await self._drop(channel)
                 break
         return found
 
     async def _broadcast(self, word: dict[str, Any]) -> AfterliveError | None:
         made = aio_pika.Message(json.dumps(word).encode(), content_type="application/json", content_encoding="utf-8")
+        channel = None
         try:
             async with asyncio.timeout(self._seconds):
-                target = await (await self._open()).get_exchange(BROADCASTS.name, ensure=False)
+                channel = await self._open()
+                target = await channel.get_exchange(BROADCASTS.name, ensure=False)
                 await target.publish(made, "", mandatory=False)
         except _UNREACHABLE as error:
-            await self._drop()
+            await self._drop(channel)
             return BrokerUnavailable(reason=_said(error))
         return None
 
@@ -116,26 +126,50 @@ class Confirmed:
         except DeliveryError:
             return BrokerUnavailable(reason=f"the queue {message.spec.queue} refused it: it is full, or moving")
         except _UNREACHABLE as error:
-            return BrokerUnavailable(reason=_said(error))
+            return _Lost(reason=_said(error))
         telemetry.PUBLISH_SECONDS.observe(time.perf_counter() - started)
         return None
 
     async def _open(self) -> AbstractChannel:
-        if self._channel is None or self._channel.is_closed:
-            await self._drop()
-            self._connection = await aio_pika.connect(self._url, ssl_context=self._tls, timeout=self._seconds)
-            self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        return self._channel
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                await self._drop(self._channel)
+                connection = await aio_pika.connect(self._url, ssl_context=self._tls, timeout=self._seconds)
+                try:
+                    self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                except BaseException:
+                    await _hang_up(connection)
+                    raise
+                self._connection = connection
+            return self._channel
 
-    async def _drop(self) -> None:
-        connection, self._connection, self._channel = self._connection, None, None
-        if connection is None or connection.is_closed:
-            return
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await connection.close()
-        except _UNREACHABLE as error:
-            log.debug("the connection ended hard: %s", _said(error))
+    async def _drop(self, channel: AbstractChannel | None) -> None:
+        """Unless another one is in use by now."""
+        if channel is self._channel and self._connection is not None:
+            connection, self._connection, self._channel = self._connection, None, None
+            await _hang_up(connection)
+
+    async def _end(self) -> None:
+        await self._drop(self._channel)
+        loop = asyncio.get_running_loop()
+        waiting = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=_CLOSE_SECONDS) if waiting else None
+        loop.stop()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+async def _hang_up(connection: AbstractConnection) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close()
+    except _UNREACHABLE as error:
+        log.debug("the connection ended hard: %s", _said(error))
 
 
 def _sealed(app: Celery, message: Outgoing) -> tuple[str, str, aio_pika.Message]:

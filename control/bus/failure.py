@@ -28,8 +28,8 @@ class Failure(Message):
     """Its kind."""
     traceback: str | None = None
     attempts: int = 1
-    failed_at: float
-    """Unix seconds."""
+    failed_ms: int
+    """When, in Unix milliseconds."""
 
     @classmethod
     def of(
@@ -47,5 +47,5 @@ class Failure(Message):
             # Of an error that says all there is to say, where it was raised is of no use.
             traceback=None if known and reason != "failed" else scrub(spec, payload, lines)[-_LONGEST_TRACEBACK:],
             attempts=attempts,
-            failed_at=time.time(),
+            failed_ms=round(time.time() * 1000),
         )

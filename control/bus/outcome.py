@@ -24,7 +24,7 @@ from control.bus import live, names
 from control.bus.failure import Failure, Reason
 from control.bus.messages import Problem
 from control.bus.names import TaskSpec
-from control.bus.publish import DEADLINE, Outgoing, scrub, send, send_message, without_secrets
+from control.bus.publish import DEADLINE, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
 from control.errors import AfterliveError, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
@@ -84,7 +84,7 @@ def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: i
         spec,
         payload,
         task_id=request.id,
-        since=float(deadline) - (spec.deadline_seconds or 0) if deadline is not None else time.time(),
+        since=int(deadline) / 1000 - (spec.deadline_seconds or 0) if deadline is not None else time.time(),
         delay_seconds=wait or 0,
         retries=request.retries + (1 if wait is not None else 0),
         canvas={key: value for key, value in canvas.items() if value is not None},
@@ -113,7 +113,12 @@ def fail(
 def bury(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], reason: Reason, error: BaseException) -> None:
     """Where finally failed work is reviewed."""
     failure = Failure.of(reason, spec, payload, error, attempts=self.request.retries + 1)
-    message = replace(again(self, spec, without_secrets(spec, payload)), failure=failure.model_dump(), canvas={})
+    message = replace(
+        again(self, spec, without_secrets(spec, payload)),
+        failure=failure.model_dump(),
+        published_ms=self.request.get(PUBLISHED_AT),
+        canvas={},
+    )
     send_or_keep(self, message)
 
 

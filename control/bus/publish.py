@@ -20,9 +20,10 @@ from control.errors import AfterliveError
 
 log = logging.getLogger("afterlive.publish")
 
-# Headers of ours, in Unix seconds. A wait that was asked for is not latency, so a delayed message carries its due time.
-PUBLISHED_AT: Final = "afterlive_published_at"
-DEADLINE: Final = "afterlive_deadline"
+# Headers of ours, in Unix milliseconds: whole numbers, as the AMQP library sends others in 32 bits, to the next two
+# minutes. A wait that was asked for is not latency, so a delayed message carries the time it is due.
+PUBLISHED_AT: Final = "afterlive_published_ms"
+DEADLINE: Final = "afterlive_deadline_ms"
 FAILURE: Final = "afterlive_failure"
 _HIDDEN: Final = "***"
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -41,14 +42,16 @@ class Outgoing:
     retries: int = 0
     canvas: dict[str, Any] = field(default_factory=dict)
     """What Celery keeps of the group, chain or chord a task is of."""
+    published_ms: int | None = None
+    """When it was first sent, where this only moves it elsewhere."""
     failure: dict[str, Any] | None = None
     """Not to be done any more, but to be reviewed: what became of it (`control.bus.failure`)."""
 
     def headers(self) -> dict[str, Any]:
         """Ours, in the message."""
-        made: dict[str, Any] = {PUBLISHED_AT: time.time() + self.delay_seconds}
+        made: dict[str, Any] = {PUBLISHED_AT: self.published_ms or _ms(time.time() + self.delay_seconds)}
         if self.spec.deadline_seconds is not None:
-            made[DEADLINE] = self.since + self.spec.deadline_seconds
+            made[DEADLINE] = _ms(self.since + self.spec.deadline_seconds)
         if self.failure is not None:
             made[FAILURE] = self.failure
         return made
@@ -56,6 +59,10 @@ class Outgoing:
     def shown(self) -> dict[str, Any]:
         """Celery's headers of what monitors may see of the arguments."""
         return {"argsrepr": "()", "kwargsrepr": repr(masked(self.spec, self.payload))}
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class Publisher(Protocol):

@@ -172,7 +172,7 @@ def _admit(self: Task[..., Any], spec: TaskSpec, args: tuple[Any, ...]) -> None:
     if key and key != spec.routing_key:
         raise _Misaddressed(key=key)
     deadline = request.get(DEADLINE)
-    if deadline is not None and (late := time.time() - float(deadline)) > 0:
+    if deadline is not None and (late := time.time() - int(deadline) / 1000) > 0:
         raise _TooLate(seconds=late)
     if args:
         raise PayloadInvalid(task=spec.name, reason="it takes keyword arguments alone")
@@ -201,7 +201,8 @@ def _call(self: Task[..., Any], body: _Body, payload: dict[str, Any]) -> Any:
 
 def _work(self: Task[..., Any], spec: TaskSpec, job: Any) -> Work:
     if not spec.reports_to_replay:
-        return Work(spec.name, spec.soft_seconds)
+        # Nobody cancels it, but the process may end.
+        return Work(spec.name, spec.soft_seconds, cancelled=cancellations.watch(str(self.request.id), 1))
     cancelled = cancellations.watch(job.replay_id, job.run)
     work = Work(
         f"{job.replay_id}/{job.part}",
@@ -224,7 +225,7 @@ def _report(self: Task[..., Any], job: Any, progress: Progress) -> None:
 
 def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> float:
     published = self.request.get(PUBLISHED_AT)
-    waited = max(0.0, time.time() - float(published)) if published else 0.0
+    waited = max(0.0, time.time() - int(published) / 1000) if published else 0.0
     if published:
         telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(waited)
     return waited
