@@ -26,7 +26,7 @@ STAMP := .venv/.set-up
 INPUTS := pyproject.toml requirements.lock tests/house/environment.py control/web/install.py \
           $(wildcard control/web/package-lock.json tests/npm/package-lock.json)
 
-.PHONY: help setup test test-fast lint format bench demo flower lock clean clean-all
+.PHONY: help setup test test-fast chaos lint format bench demo flower lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,11 +46,15 @@ $(STAMP): $(INPUTS)
 test: $(STAMP) ## Run all tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
 	@$(BIN)/python -m tests.house.system chromium postgresql rabbitmq redis
 	@$(BIN)/python -m control.web.install
-	@$(BIN)/python -m pytest -m "not browser" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(BIN)/python -m pytest -m "not browser and not chaos" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
 	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)
 
 test-fast: $(STAMP) ## Run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+chaos: $(STAMP) ## Kill, cut off and fill up one thing after the other under load, and show how it recovers
+	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis
+	@$(BIN)/python -m pytest tests/chaos -m chaos -v -s $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style, types, who imports whom, and the lock
 	@$(BIN)/ruff check .
@@ -64,7 +68,7 @@ format: $(STAMP) ## Put the code into the house's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure speed and memory against one plain ffmpeg command
+bench: $(STAMP) ## Measure media against one plain ffmpeg command, and the bus against its peers (BENCH_ARGS=--bus)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 demo: $(STAMP) ## Show the main job: a stream ends, its replay plays (SOURCE=file, DEMO_ARGS=--exit)

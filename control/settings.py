@@ -40,6 +40,8 @@ class BusSettings(BaseSettings):
     cert_file: Path | None = None
     """PEM file of this node's own certificate, where the servers ask for one."""
     key_file: Path | None = None
+    signing_keys: list[SecretStr] = Field(default_factory=list)
+    """Sign messages with the first, and do nothing that is signed with none of them (a JSON list); empty: unsigned."""
     publish_seconds: float = Field(default=10.0, gt=0, le=60)
     """How long a message may wait for the broker's confirmation; then it is kept and tried again."""
 
@@ -90,6 +92,8 @@ class MediaSettings(BaseSettings):
     model_config = _config("MEDIA_")
     recording_roots: list[Path] = Field(default_factory=lambda: [Path("var/recordings")])
     """Folders (a JSON list) recordings may be read from; anything else is refused."""
+    recording_prefixes: list[str] = Field(default_factory=lambda: ["recordings/"])
+    """What the keys of recordings in the object store (`store:KEY`) start with (a JSON list)."""
     ffmpeg: str | None = None
     """Path of ffmpeg; None takes the one of the package imageio-ffmpeg."""
     concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
@@ -121,6 +125,8 @@ class NotifySettings(BaseSettings):
     mail_url: SecretStr = SecretStr("console:")
     """`console:` writes mails to the log; `smtp://user:password@host:587`, `smtps://…:465`."""
     mail_from: str = "afterlive@localhost"
+    mail_ca_file: Path | None = None
+    """PEM file of who signed the mail server's certificate; None is the system's list."""
 
 
 class Settings(BaseSettings):

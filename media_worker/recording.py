@@ -9,13 +9,14 @@ from typing import Final
 from control.bus.messages import MediaInfo, Note, RecordingJob
 from control.bus.work import Work
 from control.errors import RecordingMissing
-from control.recordings import check_recording_file, resolve_recording
+from control.recordings import check_recording_file
 from control.settings import MediaSettings
 from control.storage import ObjectStore
+from control.storage.sources import STORE_SCHEME, accept_source, check_stored
 from media_worker.probe import probe
 from media_worker.rewrite import rewrite
 from media_worker.scratch import scratch
-from media_worker.source import STORE_SCHEME, locate
+from media_worker.source import locate
 
 # Without an index, entering at a time reads all before it; that adds up where there are many chunks.
 _UNINDEXED_SECONDS: Final = 300.0
@@ -30,12 +31,13 @@ def examine(job: RecordingJob, store: ObjectStore, settings: MediaSettings, work
     Where its clock jumps, or a long one has no index, that is a rewritten copy in the store. Raises the children of
     InputError.
     """
-    source = job.source
-    if not source.startswith(STORE_SCHEME):
-        path = resolve_recording(source, settings.recording_roots)
+    source = accept_source(job.source, settings)
+    if source.startswith(STORE_SCHEME):
+        check_stored(source, store, settings)
+    else:
+        path = Path(source)
         check_recording_file(path, settings)
         _wait_until_stable(path, work)
-        source = str(path)
     found = probe(source, locate(source, store), settings, work)
     too_long_to_scan = not found.seekable and found.info.duration_seconds > _UNINDEXED_SECONDS
     if not found.jumps and not too_long_to_scan:

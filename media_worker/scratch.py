@@ -1,19 +1,24 @@
-"""Local folders for work in progress: one a task, gone when the task ends; what a crash left behind goes at start."""
+"""Local folders for work in progress: one a task, gone when the task ends; what a crash left behind goes at start.
+
+Whose a folder is, a lock says, which the kernel takes back when its process ends, however it does. A process id would
+not do: in a container every worker has the same one, before a crash and after it, here and next door.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from control.settings import MediaSettings
 
-_NAME: Final = re.compile(r"afterlive-(\d+)-")
+_PREFIX: Final = "afterlive-"
+_LOCK: Final = ".lock"
 
 
 @contextmanager
@@ -21,33 +26,47 @@ def scratch(settings: MediaSettings) -> Iterator[Path]:
     """A fresh folder, removed with all it holds at the end of the block."""
     root = _root(settings)
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"afterlive-{os.getpid()}-", dir=root, ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
+    # First the lock, then the folder: there is no moment at which it seems to be nobody's.
+    number, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_LOCK, dir=root)
+    lock = Path(path)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        folder = lock.with_suffix("")
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        _remove(lock)
+        os.close(number)
 
 
 def clean_scratch(settings: MediaSettings) -> int:
     """Remove the folders of processes that are no more; how many there were."""
-    removed = 0
     root = _root(settings)
-    for folder in root.glob("afterlive-*-*") if root.is_dir() else ():
-        found = _NAME.match(folder.name)
-        if found and folder.is_dir() and not _alive(int(found[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed
+    return sum(_remove_if_dead(lock) for lock in root.glob(f"{_PREFIX}*{_LOCK}")) if root.is_dir() else 0
+
+
+def _remove_if_dead(lock: Path) -> bool:
+    try:
+        number = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False  # it ended just now, or is somebody else's
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False  # it lives
+    else:
+        _remove(lock)
+        return True
+    finally:
+        os.close(number)
+
+
+def _remove(lock: Path) -> None:
+    """The folder first: what is left of a removal that was cut short still has its lock, and is found."""
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    with suppress(OSError):
+        lock.unlink()
 
 
 def _root(settings: MediaSettings) -> Path:
     return settings.scratch or Path(tempfile.gettempdir())
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True

@@ -13,9 +13,9 @@ from typing import Final
 
 from control.errors import RecordingMissing, RecordingRefused
 from control.storage import ObjectStore
+from control.storage.sources import STORE_SCHEME
 from media_worker.boxes import BoxError, iter_boxes
 
-STORE_SCHEME: Final = "store:"
 _LINK_SECONDS: Final = 6 * 3600
 
 # libavformat's demuxer names. No hls, dash, concat, image2, lavfi, sdp, rtp: they read other addresses.

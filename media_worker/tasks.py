@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+from celery import signals
+
 from control.bus import names
 from control.bus.messages import (
     AudioJob,
@@ -24,8 +29,17 @@ from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import find_part, store_part
 from media_worker.pictures import make_pictures
 from media_worker.recording import examine
-from media_worker.scratch import scratch
+from media_worker.scratch import clean_scratch, scratch
 from media_worker.source import locate
+
+log = logging.getLogger("afterlive.media")
+
+
+@signals.worker_init.connect(weak=False)
+def _clean(**_: Any) -> None:
+    """A worker that was killed cannot remove what it was working on; the next one does."""
+    if removed := clean_scratch(current().media):
+        log.info("removed %d folders that workers left behind", removed)
 
 
 @task(names.PROCESS_STREAM_RECORDING)

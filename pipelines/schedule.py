@@ -1,8 +1,10 @@
-"""Beat's table: what happens by the clock."""
+"""Beat's table: what happens by the clock. Hours are UTC's."""
 
 from __future__ import annotations
 
 from typing import Any, Final
+
+from celery.schedules import crontab
 
 from control.bus import names
 
@@ -13,5 +15,10 @@ SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "task": names.RECONCILE.name,
         "schedule": _EVERY_MINUTE,
         "options": {"queue": names.RECONCILE.queue, "ignore_result": True},
+    },
+    "forget-tasks": {
+        "task": names.FORGET_TASKS.name,
+        "schedule": crontab(minute="30", hour="3"),
+        "options": {"queue": names.FORGET_TASKS.queue, "ignore_result": True},
     },
 }

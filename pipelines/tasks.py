@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from control.bus import names
 from control.bus.messages import Problem, Progress
 from control.bus.task import task
+from control.bus.work import Work
 from control.errors import AfterliveError
 from control.ledger import parts, tasks
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
 from control.storage import open_store
-from pipelines import publish, replay
+from pipelines import cleanup, publish, replay
 from pipelines.reconcile import reconcile as reconcile_ledger
 from pipelines.workflows import WORKFLOWS, Context
 
@@ -91,4 +92,12 @@ def reconcile() -> None:
     """Send again what the ledger says is unfinished and nobody works on."""
     ledger = _ledger()
     reconcile_ledger(ledger, current().media)
+    tasks.once(ledger, nothing)
+
+
+@task(names.FORGET_TASKS)
+def forget_tasks(work: Work) -> None:
+    """Remove what is known of tasks that nobody asks for any more."""
+    ledger = _ledger()
+    cleanup.forget_tasks(ledger, work.check)
     tasks.once(ledger, nothing)

@@ -1,6 +1,6 @@
 """Tasks of the tests' own, for real workers: effects that are counted in the ledger, failures of every kind.
 
-`python -m tests.chores worker fast` is `afterlive worker fast` with these tasks besides.
+`tests.chore_worker` starts workers that have them.
 """
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sys
 import time
 from typing import Final
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, select
 from sqlalchemy.orm import Session
 
-from control.bus import app as bus_app
 from control.bus import names
 from control.bus.context import current_delivery
-from control.bus.names import CATALOGUE, Retry, TaskSpec
+from control.bus.names import Retry, TaskSpec
 from control.bus.task import task
 from control.bus.work import Work
 from control.errors import InputError, TransientError
@@ -36,10 +34,14 @@ EFFECTS: Final = Table(
 )
 
 
+SPECS: Final[list[TaskSpec]] = []
+"""Rows for the catalogue: of a worker's process for good, of a test's while it runs (`tests.bus.catalogued`)."""
+
+
 def _spec(name: str, **changes: object) -> TaskSpec:
     row = TaskSpec(f"tests.{name}", names.HIGH, Retry(times=2, first_seconds=0.1), soft_seconds=30, hard_seconds=40)
     made = dataclasses.replace(row, **changes)  # type: ignore[arg-type]
-    CATALOGUE[made.name] = made
+    SPECS.append(made)
     return made
 
 
@@ -119,19 +121,3 @@ def effects(ledger: Ledger) -> tuple[int, int]:
     with ledger.read() as session:
         count, distinct = session.execute(select(func.count(), func.count(func.distinct(EFFECTS.c.number)))).one()
     return int(count), int(distinct)
-
-
-def main() -> None:
-    from control.cli import main as afterlive
-
-    for name, tier in bus_app.TIERS.items():
-        bus_app.TIERS[name] = dataclasses.replace(tier, modules=(*tier.modules, "tests.chores"))
-    sys.argv[0] = "afterlive"
-    afterlive()
-
-
-if __name__ == "__main__":
-    # The module the workers load must be the one the tasks are registered by.
-    from tests import chores
-
-    chores.main()

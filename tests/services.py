@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +53,30 @@ def tool(name: str) -> Path:
     return path
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
-    """A running S3 server. Its buckets are folders of `folder`."""
+    """An S3 server that can be killed and restarted. Its buckets are folders of `folder`."""
 
     port: int
     folder: Path
-    process: subprocess.Popen[bytes]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
     access_key: str = "afterlive"
     secret_key: str = "only-for-tests"
+
+    def start(self) -> None:
+        """Returns once it takes connections."""
+        command = [str(tool("rclone")), "serve", "s3", str(self.folder), "--addr", f"127.0.0.1:{self.port}"]
+        command += ["--config", "", "--auth-key", f"{self.access_key},{self.secret_key}"]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        _await_port(self.process, self.port, self.log)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     def settings(self, bucket: str, prefix: str = "") -> StorageSettings:
         """Settings of a store in `bucket`, which is made where it is missing."""
@@ -81,24 +97,59 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     """Run rclone's S3 server over `folder/buckets` until the block ends."""
     buckets = folder / "buckets"
     buckets.mkdir(parents=True)
-    port = free_port()
-    command = [str(tool("rclone")), "serve", "s3", str(buckets), "--addr", f"127.0.0.1:{port}", "--config", ""]
-    command += ["--auth-key", f"{S3Server.access_key},{S3Server.secret_key}"]
-    log = folder / "rclone.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    made = S3Server(free_port(), buckets, folder / "rclone.log")
     try:
-        _await_port(process, port, log)
-        yield S3Server(port=port, folder=buckets, process=process)
+        made.start()
+        yield made
     finally:
-        stop(process)
+        if made.process is not None:
+            stop(made.process)
 
 
-@dataclass(frozen=True)
+@dataclass
 class PostgresqlServer:
-    """A running PostgreSQL server without passwords."""
+    """A PostgreSQL server without passwords that can be killed and restarted."""
 
     port: int
+    folder: Path
+    """Of its data."""
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Make the files of an empty server."""
+        if self._as_user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        options = ["--auth=trust", "--username=afterlive", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
+        command = [*self._as_user, str(self._program("initdb")), "-D", str(self._data), *options]
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
+
+    def start(self) -> None:
+        """Returns once it answers. Its data is what was committed when it ended."""
+        server = [str(self._program("postgres")), "-D", str(self._data), "-p", str(self.port)]
+        server += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*self._as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/"
+            )
+        _await_port(self.process, self.port, self.log)
+        _await_postgresql(self.port)
+
+    def kill(self) -> None:
+        """kill -9 of the server and all its processes, so that nothing of it is left when this returns."""
+        assert self.process is not None
+        parent = psutil.Process(self.process.pid)
+        everything = [parent, *parent.children(recursive=True)]
+        for process in everything:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        psutil.wait_procs(everything, timeout=_STOP_SECONDS)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)  # its fast shutdown
+            stop(self.process)
 
     def database(self) -> str:
         """The SQLAlchemy URL of a new, empty database."""
@@ -107,38 +158,38 @@ class PostgresqlServer:
             made.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return f"postgresql+psycopg://afterlive@127.0.0.1:{self.port}/{name}"
 
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _as_user(self) -> list[str]:
+        if os.geteuid() != 0:
+            return []
+        # PostgreSQL refuses to run as root.
+        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+
+    def _program(self, name: str) -> Path:
+        found = system.find(system.NEEDS["postgresql"])
+        assert found, "no PostgreSQL on this machine: run python -m tests.house.system postgresql"
+        return Path(found).with_name(name)
+
 
 @contextmanager
 def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
-    """Run PostgreSQL with its data in `folder` until the block ends."""
-    found = system.find(system.NEEDS["postgresql"])
-    assert found, "no PostgreSQL on this machine: run python -m tests.house.system postgresql"
-    initdb, data, log, port = Path(found), folder / "data", folder / "postgresql.log", free_port()
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
-        _let_in(folder)
-        shutil.chown(folder, "postgres", "postgres")
-    options = ["--auth=trust", "--username=afterlive", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
-    subprocess.run([*as_user, str(initdb), "-D", str(data), *options], check=True, capture_output=True, cwd="/")
-    server = [str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port)]
-    server += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-    with log.open("wb") as output:
-        process = subprocess.Popen([*as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/")
+    """Run PostgreSQL until the block ends. Its log is in `folder`, and so is its data, but where root starts it: each
+    start of pytest, by anybody, shuts pytest's folders to other users, and the server would end at its next look."""
+    as_root = os.geteuid() == 0
+    data = Path(tempfile.mkdtemp(prefix="afterlive-postgresql-")) if as_root else folder
+    made = PostgresqlServer(free_port(), data, folder / "postgresql.log")
     try:
-        _await_port(process, port, log)
-        _await_postgresql(port)
-        yield PostgresqlServer(port)
+        made.prepare()
+        made.start()
+        yield made
     finally:
-        process.send_signal(signal.SIGINT)  # its fast shutdown
-        stop(process)
-
-
-def _let_in(folder: Path) -> None:
-    """Let other users pass to `folder`: pytest keeps its folders to one user."""
-    for parent in folder.parents:
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
+        made.stop()
+        if as_root:
+            shutil.rmtree(data, ignore_errors=True)
 
 
 def _address(port: int) -> str:

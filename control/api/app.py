@@ -8,12 +8,13 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
-from control.api import events, health, metrics, playback, problems, redaction, streams
+from control.api import events, failed, health, metrics, playback, problems, redaction, streams, tasks
 from control.api.auth import KeyGate, KeyRing
 from control.api.middleware import AnnouncedBodyLimit, Observe
 from control.api.openapi import openapi
 from control.api.services import Services, signing_secret
 from control.ledger.engine import Ledger
+from control.ledger.group import GroupCommit
 from control.settings import Settings
 from control.storage.base import ObjectStore
 
@@ -26,6 +27,8 @@ Every request needs an API key (`Authorization: Bearer KEY`, `X-API-Key: KEY`, o
 password), except health and playback links. Every error is a problem document (RFC 9457); switch on its `code`."""
 TAGS = [
     {"name": "streams", "description": "Streams and their replays."},
+    {"name": "tasks", "description": "Tasks on the bus: whether they run, and how they ended."},
+    {"name": "failed tasks", "description": "Tasks that failed finally: to look through, to do again or to put aside."},
     {"name": "playback", "description": "What a signed, expiring playback link opens. No key needed."},
     {"name": "operations", "description": "Health and metrics."},
 ]
@@ -58,9 +61,11 @@ def create_app(
         docs_url=None,  # ours needs no scripts from elsewhere
         redoc_url=None,
     )
-    app.state.services = Services(settings, ledger, store, wake, signing_secret(settings), refresh)
-    for router in (streams.router, events.router, health.router, metrics.router, playback.router):
-        app.include_router(router, max_body_size=problems.LARGEST_BODY_BYTES)
+    app.state.services = Services(
+        settings, ledger, store, wake, signing_secret(settings), GroupCommit(ledger, streams.end_all), refresh
+    )
+    for part in (streams, events, tasks, failed, health, metrics, playback):
+        app.include_router(part.router, max_body_size=problems.LARGEST_BODY_BYTES)
     problems.install(app)
     redaction.install()
     playback.install(app)

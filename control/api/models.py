@@ -12,7 +12,12 @@ from control.ledger.views import StreamView
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
 RecordingPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-RECORDING = "Path of the recording: a plain path inside the folders recordings may be read from."
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL's text has none."""
+RECORDING = (
+    "The recording: a plain path inside the folders recordings may be read from, or `store:KEY`, an object of the "
+    "object store."
+)
 
 
 class Body(BaseModel):

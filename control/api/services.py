@@ -13,6 +13,9 @@ from fastapi import Request
 from control.api.signing import sign
 from control.errors import ConfigurationError
 from control.ledger.engine import Ledger
+from control.ledger.group import GroupCommit
+from control.ledger.streams import Ending
+from control.ledger.views import StreamView
 from control.settings import Settings
 from control.storage.base import ObjectStore
 from control.web.pages import Pages
@@ -30,6 +33,8 @@ class Services:
     wake: Callable[[], None]
     """Called after a fact was committed, so that the relay need not wait for its next look."""
     secret: bytes
+    endings: GroupCommit[Ending, StreamView]
+    """Streams that end: many may at the same time."""
     refresh: Callable[[], None] = lambda: None
     """Brings gauges up to date that are read from the ledger."""
     pages: Pages = field(default_factory=Pages)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from control.api.models import StreamAnswer, StreamCreate, StreamEnd, StreamPage
+from control.api.models import NO_NUL, StreamAnswer, StreamCreate, StreamEnd, StreamPage
 from control.api.openapi import described
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
-from control.errors import Conflict, InputError, NotFound, RecordingOutsideRoots, RecordingRefused
+from control.errors import AfterliveError, Conflict, InputError, NotFound, RecordingOutsideRoots, RecordingRefused
 from control.ledger import streams, views
 from control.ledger.views import StreamView
-from control.recordings import resolve_recording
+from control.storage.sources import accept_source
 
 router = APIRouter(prefix="/streams", tags=["streams"])
 AtHand = Annotated[Services, Depends(services)]
-StreamId = Annotated[str, Path(description="The stream's id.", examples=["str_01jq"], max_length=64)]
+StreamId = Annotated[str, Path(description="The stream's id.", examples=["str_01jq"], max_length=64, pattern=NO_NUL)]
 
 _unknown = NotFound(noun="stream", key="str_01jq")
 _invalid = RequestInvalid()
@@ -70,8 +73,8 @@ def index(
     response: Response,
     at_hand: AtHand,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
-    state: Annotated[str | None, Query(max_length=32)] = None,
+    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    state: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
 ) -> StreamPage:
     """Pages by key, not by number: streams that come in between shift nothing."""
     with at_hand.ledger.read() as session:
@@ -98,7 +101,7 @@ def show(stream_id: StreamId, request: Request, at_hand: AtHand) -> StreamAnswer
         _unknown, _invalid, *_recording_errors, Conflict(reason="The stream str_01jq has no recording.")
     ),
 )
-def end(
+async def end(
     stream_id: StreamId,
     request: Request,
     response: Response,
@@ -109,12 +112,11 @@ def end(
     ] = None,
 ) -> StreamAnswer:
     """Answers at once; the replay is made from now on. Ending a stream twice gives the same replay."""
-    recording = _recording(at_hand, body.recording if body else None)
-    with at_hand.ledger.write() as session:
-        streams.end(session, stream_id, recording=recording)
-        session.flush()
-        answer = _answer(session, stream_id, request, at_hand)
-    return _accepted(answer, response, at_hand)
+    named = body.recording if body else None
+    # Looking at a path may take its time, where it is on a disk far away.
+    recording = await run_in_threadpool(_recording, at_hand, named) if named else None
+    view = await asyncio.wrap_future(at_hand.endings.submit(streams.Ending(stream_id, recording)))
+    return _accepted(with_links(view, request, at_hand), response, at_hand)
 
 
 @router.post(
@@ -147,6 +149,12 @@ def retry(stream_id: StreamId, request: Request, response: Response, at_hand: At
     return _accepted(answer, response, at_hand)
 
 
+def end_all(session: Session, endings: Sequence[streams.Ending]) -> list[StreamView | AfterliveError]:
+    """Streams end (see `control.ledger.group`): for each what is to be shown of it, or its error."""
+    found = streams.end_all(session, endings)
+    return [one if isinstance(one, AfterliveError) else views.of(session, *one) for one in found]
+
+
 def _accepted(answer: StreamAnswer, response: Response, at_hand: Services) -> StreamAnswer:
     at_hand.wake()
     response.headers["Location"] = f"/streams/{answer.id}"
@@ -154,8 +162,8 @@ def _accepted(answer: StreamAnswer, response: Response, at_hand: Services) -> St
 
 
 def _recording(at_hand: Services, source: str | None) -> str | None:
-    """The recording's real path, where one was named and it may be read."""
-    return str(resolve_recording(source, at_hand.settings.media.recording_roots)) if source else None
+    """The recording as workers are given it, where one was named and it may be read."""
+    return accept_source(source, at_hand.settings.media) if source else None
 
 
 def _answer(session: Session, stream_id: str, request: Request, at_hand: Services) -> StreamAnswer:

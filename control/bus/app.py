@@ -13,7 +13,9 @@ from control.bus import live, memory, tls
 from control.bus.broadcast import listen
 from control.bus.names import CATALOGUE, DEFAULT, HIGH, LOW, TaskSpec
 from control.bus.publish import InProcess, Publisher, use_publisher
-from control.bus.rights import control_exchange
+from control.bus.rights import EVENTS_EXCHANGE
+from control.bus.signing import use_keys
+from control.bus.stamped import StampedCelery
 from control.bus.topology import TASKS, on_rabbitmq, queues
 from control.settings import BusSettings
 
@@ -47,7 +49,7 @@ def make_app(
     if broker == "memory://":
         memory.install()
     live.use(settings)
-    app = Celery("afterlive", broker=broker, set_as_current=False)
+    app: Celery = StampedCelery("afterlive", broker=broker, set_as_current=False)
     app.conf.update(
         include=list(modules),
         result_backend=settings.result_backend.get_secret_value(),
@@ -74,15 +76,21 @@ def make_app(
         broker_transport_options={"confirm_publish": True} if real else {},
         # Half a minute without a sign of the other side is too long where a code is valid for five.
         broker_heartbeat=10 if real else 0,
-        control_exchange=control_exchange(tier),
+        control_exchange="afterlive",
+        # A node of the media tier could make more of it than is good for the others (see `control.bus.rights`).
+        worker_enable_remote_control=tier != "media",
+        event_exchange=EVENTS_EXCHANGE if real else "celeryev",
         worker_consumer="control.bus.consumer:Consumer" if real else "celery.worker.consumer:Consumer",
+        # Monitors turn events on by remote control, which does not reach this tier. Its tasks are few and long.
+        worker_send_task_events=tier == "media",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         timezone="UTC",
         beat_schedule=schedule or {},
         **tls.celery_options(settings),
     )
-    listen(app, tier or "embedded")
+    listen(app)
+    use_keys(app, [key.get_secret_value() for key in settings.signing_keys])
     use_publisher(app, _confirmed(app, settings) if real else InProcess(app))
     # Celery tells of each task in its own words; the base task's line says it all.
     for name in ("celery.app.trace", "celery.worker.strategy"):

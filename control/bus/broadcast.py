@@ -14,7 +14,7 @@ from kombu import Consumer, Message, Queue
 
 from control.bus.cancel import cancellations
 from control.bus.publish import publisher_of
-from control.bus.topology import BROADCASTS, exchange_of
+from control.bus.topology import BROADCASTS, exchange_of, on_rabbitmq
 
 log = logging.getLogger("afterlive.worker")
 _CANCEL: Final = "cancel"
@@ -25,7 +25,7 @@ def broadcast_cancel(app: Celery, replay_id: str, run: int) -> None:
     publisher_of(app).broadcast({"kind": _CANCEL, "replay_id": replay_id, "run": run})
 
 
-def listen(app: Celery, tier: str) -> None:
+def listen(app: Celery) -> None:
     """Have the workers of `app` hear broadcasts."""
 
     class Listen(bootsteps.ConsumerStep):
@@ -34,8 +34,9 @@ def listen(app: Celery, tier: str) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def get_consumers(self, channel: Any) -> list[Consumer]:
-            # A name of its own each time: the broker may not have noticed yet that the one before is gone.
-            name = f"afterlive.worker.{tier}.{uuid.uuid4().hex}"
+            # A name of its own each time: the broker may not have noticed yet that the one before is gone. Where it
+            # can, the broker names it: a worker needs no right to make anything else.
+            name = "" if on_rabbitmq(app.conf.broker_url) else f"afterlive.worker.{uuid.uuid4().hex}"
             exchange = exchange_of(BROADCASTS, app.conf.broker_url)
             queue = Queue(name, exchange, exclusive=True, auto_delete=True, durable=False)
             return [Consumer(channel, [queue], on_message=_hear, accept=["json"], no_ack=True)]

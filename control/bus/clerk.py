@@ -3,6 +3,7 @@ database is away."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -64,7 +65,7 @@ class Clerk(ConsumerMixin):
     def _take(self, message: Message) -> None:
         try:
             with self._ledger.write() as session:
-                row = read(message)
+                row = _read(message)
                 if failures.note(session, row):
                     log.warning("failed task=%s id=%s reason=%s code=%s", row.task, row.task_id, row.reason, row.code)
                     if problem := _untold(row):
@@ -76,6 +77,19 @@ class Clerk(ConsumerMixin):
             message.requeue()
         else:
             message.ack()
+
+
+def _read(message: Message) -> FailedTask:
+    try:
+        return read(message)
+    except Exception as error:  # what strangers send may be anything, and must not come back for ever
+        log.warning("a failed task cannot be read", exc_info=True)
+        digest = hashlib.sha256(bytes(str(message.headers) + str(message.body), "utf-8", "replace")).hexdigest()
+        at = datetime.now(UTC)
+        return FailedTask(
+            origin=digest, task_id="unknown", task="unknown", queue="unknown", reason="refused", code="unreadable",
+            detail=f"It cannot be read: {type(error).__name__}.", attempts=1, failed_at=at,
+        )  # fmt: skip
 
 
 def read(message: Message) -> FailedTask:

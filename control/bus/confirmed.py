@@ -23,8 +23,8 @@ from kombu.serialization import dumps
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from control import telemetry
-from control.bus.publish import Outgoing
-from control.bus.topology import BROADCASTS, DELAY, FAILURES, TASKS
+from control.bus.publish import Announcement, Outgoing
+from control.bus.topology import BROADCASTS, DELAY, EVENTS, FAILURES, TASKS
 from control.errors import AfterliveError, BrokerUnavailable, MessageRefused
 
 log = logging.getLogger("afterlive.publish")
@@ -61,9 +61,13 @@ class Confirmed:
         MessageRefused for those no queue takes."""
         return self._run(self._publish(messages))
 
+    def announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
+        """As `publish`; that nobody listens is nothing to complain of."""
+        return self._run(self._announce(events))
+
     def broadcast(self, word: dict[str, Any]) -> None:
         """To every worker that listens now. Raises BrokerUnavailable."""
-        if problem := self._run(self._broadcast(word)):
+        if problem := self._run(self._tell(BROADCASTS.name, "", word)):
             raise problem
 
     def close(self) -> None:
@@ -79,6 +83,7 @@ class Confirmed:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                self._opening = asyncio.Lock()  # which remembers the loop it was first waited for in
                 self._thread = threading.Thread(target=_serve, args=[self._loop], name="publisher", daemon=True)
                 self._thread.start()
             waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -102,14 +107,31 @@ class Confirmed:
                 break
         return found
 
-    async def _broadcast(self, word: dict[str, Any]) -> AfterliveError | None:
-        made = aio_pika.Message(json.dumps(word).encode(), content_type="application/json", content_encoding="utf-8")
+    async def _announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
+        found: list[AfterliveError | None] = []
+        for first in range(0, len(events), _WINDOW):
+            window = events[first : first + _WINDOW]
+            # Those after one that was lost would wait as long, one window after the other.
+            if lost := next((problem for problem in found if problem is not None), None):
+                found += [lost] * len(window)
+            else:
+                found += await asyncio.gather(*(self._tell(EVENTS.name, one.name, one.body) for one in window))
+        return found
+
+    async def _tell(self, exchange: str, routing_key: str, body: dict[str, Any]) -> AfterliveError | None:
+        """To whoever listens; nobody is fine."""
+        made = aio_pika.Message(
+            json.dumps(body).encode(),
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
         channel = None
         try:
             async with asyncio.timeout(self._seconds):
                 channel = await self._open()
-                target = await channel.get_exchange(BROADCASTS.name, ensure=False)
-                await target.publish(made, "", mandatory=False)
+                target = await channel.get_exchange(exchange, ensure=False)
+                await target.publish(made, routing_key, mandatory=False)
         except _UNREACHABLE as error:
             await self._drop(channel)
             return BrokerUnavailable(reason=_said(error))
@@ -194,7 +216,7 @@ def _sealed(app: Celery, message: Outgoing) -> tuple[str, str, aio_pika.Message]
         exchange, routing_key = DELAY, calculate_routing_key(message.delay_seconds, routing_key)
     sealed = aio_pika.Message(
         body if isinstance(body, bytes) else str(body).encode(),
-        headers={**made.headers, **message.headers()},
+        headers={**made.headers, **message.headers(app)},
         content_type=content_type,
         content_encoding=encoding,
         correlation_id=message.task_id,

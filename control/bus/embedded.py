@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Final, NoReturn
 
 from celery import Celery
-from celery.beat import Scheduler, Service
 from celery.exceptions import WorkerShutdown
 from celery.worker import WorkController
 from celery.worker.control import control_command
@@ -22,6 +21,7 @@ from celery.worker.control import control_command
 from control import settings as process_settings
 from control.bus import names
 from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
+from control.bus.beat import Clock
 from control.bus.cancel import cancellations
 from control.bus.clerk import Clerk
 from control.bus.memory import Channel, Transport
@@ -35,6 +35,7 @@ _SCHEDULE: Final = "pipelines.schedule"
 _FAST_THREADS: Final = 4
 _START_SECONDS: Final = 15.0
 _END: Final = "end_worker"
+_LOOK_AT_CLOCK_SECONDS: Final = 5.0
 
 
 class Embedded:
@@ -58,9 +59,8 @@ class Embedded:
         self.relay = Relay(self.ledger, self.app)
         self.clerk = Clerk(self.app, self.ledger)
         self._workers: list[threading.Thread] = []
-        # In memory: at the next start the reconciler runs at once anyway.
-        self._beat = Service(self.app, scheduler_cls=Scheduler, max_interval=1)
-        self._clock = threading.Thread(target=self._beat.start, name="beat", daemon=True)
+        self._clock = Clock(self.app, _LOOK_AT_CLOCK_SECONDS)
+        self._beat = threading.Thread(target=self._clock.run, name="beat", daemon=True)
 
     def start(self) -> None:
         """Returns once the workers consume."""
@@ -85,12 +85,12 @@ class Embedded:
         self.clerk.start()
         self.relay.start()
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
-        self._clock.start()
+        self._beat.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ends the workers; what runs is cut off, and goes on at the next start."""
         cancellations.halt()
-        self._beat.stop()
+        self._clock.stop()
         self.clerk.stop()
         self.relay.stop()
         if self._workers:

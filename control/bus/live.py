@@ -7,12 +7,12 @@ nothing is lost: tasks are then PENDING until they are done.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections import OrderedDict
 from typing import Any, Final, Protocol, cast
 
+from control.bus import tls
 from control.bus.context import Delivery
 from control.settings import BusSettings
 
@@ -95,22 +95,21 @@ def use(settings: BusSettings) -> Board:
     """Keep it where `settings` have the result backend."""
     global _board
     url = settings.result_backend.get_secret_value()
-    if url.startswith(("redis:", "rediss:")):
-        options: dict[str, Any] = {}
-        if url.startswith("rediss:"):
-            options = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": settings.ca_file and str(settings.ca_file)}
-            if settings.cert_file:
-                options |= {"ssl_certfile": str(settings.cert_file), "ssl_keyfile": str(settings.key_file)}
-        _board = OnRedis(url, **options)
-    else:
-        _board = InProcess()
+    on_redis = url.startswith(("redis:", "rediss:"))
+    _board = OnRedis(url, **tls.redis_options(settings)) if on_redis else InProcess()
     return _board
 
 
 def started(delivery: Delivery) -> None:
     _board.put(
         delivery.task_id,
-        {"state": "STARTED", "task": delivery.task, "attempt": str(delivery.attempt), "started_at": str(time.time())}
+        {
+            "state": "STARTED",
+            "task": delivery.task,
+            "attempt": str(delivery.attempt),
+            "started_at": str(time.time()),
+            "progress": "0",  # of this try, whatever the one before came to
+        }
         | ({"key": delivery.key} if delivery.key else {}),
     )
 

@@ -97,6 +97,10 @@ PUBLISH_REPLAY = TaskSpec(
     key="replay_id",
 )
 RECONCILE = TaskSpec("pipelines.reconcile", DEFAULT, Retry(times=0), soft_seconds=120, hard_seconds=150)
+# Not on low_priority: the nodes that work there have no ledger.
+FORGET_TASKS = TaskSpec(
+    "pipelines.forget_tasks", DEFAULT, Retry(times=3, first_seconds=60), soft_seconds=1500, hard_seconds=1560
+)
 
 # Of the bus itself.
 SEND_ADMIN_NOTIFICATION = TaskSpec(
@@ -116,6 +120,7 @@ CATALOGUE: Final[dict[str, TaskSpec]] = {
         PART_PROGRESS,
         PUBLISH_REPLAY,
         RECONCILE,
+        FORGET_TASKS,
         SEND_ADMIN_NOTIFICATION,
     )
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,9 @@ from control.errors import AfterliveError, TaskFailed
 log = logging.getLogger("afterlive.tasks")
 # What a worker made must be told; while the broker is away it waits with it, message in hand.
 _PATIENCE_SECONDS: Final = 120.0
+_PAUSE_SECONDS: Final = 2.0
+# PostgreSQL's classes of errors that are no fault of a statement: the connection, resources, the operator.
+_AWAY: Final = ("08", "53", "57P")
 GaveUp = Callable[[dict[str, Any], BaseException], None]
 
 
@@ -64,6 +68,27 @@ def retry(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error: 
     live.waits(str(self.request.id))
     send_or_keep(self, again(self, spec, payload, wait))
     raise Retry(when=datetime.now(UTC) + timedelta(seconds=wait)) from None
+
+
+def ledger_is_away(error: BaseException) -> bool:
+    """Whether the database was not reached, or broke off: it says nothing of the task that met with it."""
+    found: Any = sys.modules.get("sqlalchemy.exc")  # a tier without a ledger has no SQLAlchemy
+    if found is None or not isinstance(error, found.OperationalError | found.InterfaceError | found.TimeoutError):
+        return False
+    if isinstance(error, found.TimeoutError) or getattr(error, "connection_invalidated", False):
+        return True
+    state = getattr(getattr(error, "orig", None), "sqlstate", "")  # of SQLite, which is never away, there is none
+    return state is None or str(state).startswith(_AWAY)
+
+
+def put_off(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error: BaseException) -> NoReturn:
+    """Until the ledger is back, as often as it takes: no try of the task's counts."""
+    log.warning("%s waits for the ledger: %s", spec.name, scrub(spec, payload, str(error).partition("\n")[0]))
+    live.waits(str(self.request.id))
+    # With the message in hand: those that wait in the queue need not each find out for themselves.
+    time.sleep(_PAUSE_SECONDS)
+    send_or_keep(self, replace(again(self, spec, payload), delay_seconds=1))
+    raise Retry(when=datetime.now(UTC) + timedelta(seconds=1)) from None
 
 
 def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: int | None = None) -> Outgoing:
@@ -102,9 +127,17 @@ def fail(
         log.error("%s failed: %s", spec.name, scrub(spec, payload, "".join(traceback.format_exception(error))))
     job = payload.get("job")
     if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
-        answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
+        try:
+            answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
+        except AfterliveError as unsent:
+            _keep(self, unsent)
     if gave_up:
-        gave_up(payload, error)
+        try:
+            gave_up(payload, error)
+        except Exception as other:  # what is to be reviewed must get there, whatever else goes wrong
+            if ledger_is_away(other):
+                put_off(self, spec, payload, other)
+            log.exception("%s failed, and what follows from that failed as well", spec.name)
     if not spec.courtesy:
         bury(self, spec, payload, "failed", error)
     raise TaskFailed(task=spec.name, reason=detail) from None
@@ -127,5 +160,9 @@ def send_or_keep(self: Task[..., Any], message: Outgoing) -> None:
     try:
         send_message(self.app, message, _PATIENCE_SECONDS)
     except AfterliveError as error:
-        log.warning("%s %s goes back to its queue: %s", message.spec.name, message.task_id, error.detail)
-        raise Reject(error.detail, requeue=True) from None
+        _keep(self, error)
+
+
+def _keep(self: Task[..., Any], error: AfterliveError) -> NoReturn:
+    log.warning("%s %s goes back to its queue: %s", self.name, self.request.id, error.detail)
+    raise Reject(error.detail, requeue=True) from None

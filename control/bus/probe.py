@@ -28,7 +28,7 @@ class Probe:
         self._queues = queues
         self._pulse = pulse
         self._stopped = threading.Event()
-        self._taken = -1
+        self._taken = 0
         self._thread = threading.Thread(target=self._loop, name="probe", daemon=True)
 
     def start(self) -> None:

@@ -15,6 +15,7 @@ from celery import Celery
 from celery.local import Proxy
 
 from control.bus.names import TaskSpec
+from control.bus.signing import signature
 from control.bus.topology import BROADCASTS, FAILURES, exchange_of
 from control.errors import AfterliveError
 
@@ -47,14 +48,14 @@ class Outgoing:
     failure: dict[str, Any] | None = None
     """Not to be done any more, but to be reviewed: what became of it (`control.bus.failure`)."""
 
-    def headers(self) -> dict[str, Any]:
+    def headers(self, app: Celery) -> dict[str, Any]:
         """Ours, in the message."""
         made: dict[str, Any] = {PUBLISHED_AT: self.published_ms or _ms(time.time() + self.delay_seconds)}
         if self.spec.deadline_seconds is not None:
             made[DEADLINE] = _ms(self.since + self.spec.deadline_seconds)
         if self.failure is not None:
             made[FAILURE] = self.failure
-        return made
+        return made | signature(app, self.spec.name, self.task_id, self.payload)
 
     def shown(self) -> dict[str, Any]:
         """Celery's headers of what monitors may see of the arguments."""
@@ -65,11 +66,22 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+@dataclass(frozen=True)
+class Announcement:
+    """An event, for whoever has bound a queue to the events exchange; its name is the routing key."""
+
+    name: str
+    body: dict[str, Any]
+
+
 class Publisher(Protocol):
     """Puts messages on a bus. Safe to use from several threads."""
 
     def publish(self, messages: Sequence[Outgoing]) -> list[AfterliveError | None]:
         """In order; for each, None once the broker has it, or what became of it."""
+
+    def announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
+        """As `publish`, of events; that nobody listens is nothing to complain of."""
 
     def broadcast(self, word: dict[str, Any]) -> None:
         """To every worker that listens now. Raises BrokerUnavailable."""
@@ -94,11 +106,14 @@ class InProcess:
                 countdown=message.delay_seconds or None,
                 retries=message.retries,
                 ignore_result=True,
-                headers=message.headers(),
+                headers=message.headers(self._app),
                 **message.shown(),
                 **message.canvas,
             )
         return [None] * len(messages)
+
+    def announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
+        return [None] * len(events)  # in this process nobody listens
 
     def broadcast(self, word: dict[str, Any]) -> None:
         with self._app.producer_or_acquire() as producer:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus.names import CATALOGUE
-from control.bus.publish import Outgoing, publisher_of
+from control.bus.publish import Announcement, Outgoing, publisher_of
 from control.ledger import commits, outbox
 from control.ledger.base import now
 from control.ledger.engine import Ledger
@@ -21,7 +21,7 @@ from control.ledger.models import OutboxRow
 log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
 _LOOK_EVERY_SECONDS: Final = 0.5
-_LONGEST_PAUSE_SECONDS: Final = 15.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _STRANGE_SECONDS: Final = 3600.0
 
 
@@ -62,9 +62,14 @@ class Relay:
             if not rows:
                 return 0
             known = [row for row in rows if row.task in CATALOGUE]
-            problems = publisher_of(self._app).publish([_message(row) for row in known])
+            events = [row for row in rows if row.task.startswith(outbox.EVENT)]
+            publisher = publisher_of(self._app)
+            problems = publisher.publish([_message(row) for row in known]) if known else []
+            if events:
+                problems += publisher.announce([_event(row) for row in events])
+            known += events
             done = [row.id for row, problem in zip(known, problems, strict=True) if problem is None]
-            strange = [row.id for row in rows if row.task not in CATALOGUE]
+            strange = [row.id for row in rows if row not in known]
             if self._shared:
                 _mark(session, done, strange)
         if not self._shared:
@@ -106,6 +111,10 @@ def _message(row: OutboxRow) -> Outgoing:
     # The same id each time it is sent: who gets it twice knows it.
     task_id = row.task_id or f"outbox-{row.id}"
     return Outgoing(CATALOGUE[row.task], row.payload, task_id=task_id, since=row.created_at.timestamp())
+
+
+def _event(row: OutboxRow) -> Announcement:
+    return Announcement(row.task.removeprefix(outbox.EVENT), row.payload)
 
 
 def _mark(session: Session, done: list[int], strange: list[int]) -> None:

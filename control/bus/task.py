@@ -17,6 +17,7 @@ import logging
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,18 @@ from control.bus.cancel import cancellations
 from control.bus.context import Delivery, working_on
 from control.bus.messages import Progress
 from control.bus.names import TaskSpec, business_key
-from control.bus.outcome import GaveUp, again, answer, bury, fail, may_retry, retry, send_or_keep
+from control.bus.outcome import (
+    GaveUp,
+    again,
+    answer,
+    bury,
+    fail,
+    ledger_is_away,
+    may_retry,
+    put_off,
+    retry,
+    send_or_keep,
+)
 from control.bus.publish import (
     DEADLINE,
     PUBLISHED_AT,
@@ -40,7 +52,8 @@ from control.bus.publish import (
     masked,
     send,
 )
-from control.bus.topology import without_delay
+from control.bus.signing import SIGNATURE, is_genuine
+from control.bus.topology import is_addressed
 from control.bus.work import Work
 from control.errors import AfterliveError, Cancelled, PayloadInvalid, TaskFailed
 
@@ -65,8 +78,10 @@ class _Task(Task):  # type: ignore[type-arg]
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
         countdown = math.ceil(options.get("countdown") or 0)
-        message = Outgoing(self.spec, kwargs or {}, delay_seconds=countdown)
-        options["headers"] = {**(options.get("headers") or {}), **message.headers()}
+        task_id = options.pop("task_id", None) or str(uuid.uuid4())
+        message = Outgoing(self.spec, kwargs or {}, task_id=task_id, delay_seconds=countdown)
+        options["headers"] = {**(options.get("headers") or {}), **message.headers(self.app)}
+        options["task_id"] = task_id
         return super().apply_async(args, kwargs, **options, **message.shown())
 
 
@@ -117,7 +132,7 @@ def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: 
     try:
         with working_on(delivery):
             live.started(delivery)
-            _admit(self, spec, args)
+            _admit(self, spec, args, payload)
             result = _call(self, body, payload)
             made = result.model_dump(mode="json") if spec.reports_to_replay else None
             if made is not None:
@@ -135,12 +150,15 @@ def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: 
         if not spec.courtesy:
             bury(self, spec, payload, "expired", error)
         raise Ignore from None
-    except _Misaddressed as error:
-        # Whoever sent it was not to send it: neither its replay nor anybody else is told.
+    except _Refused as error:
+        # Whoever sent it was not to send it: nobody else is told, and what it says is not kept to be sent again.
         telemetry.FAILURES.labels(spec.name, error.code).inc()
-        bury(self, spec, payload, "refused", error)
+        bury(self, spec, {}, "refused", error)
         raise TaskFailed(task=spec.name, reason=error.detail) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  (the one place that decides what becomes of any error)
+        if ledger_is_away(error):
+            outcome = "put off"
+            put_off(self, spec, payload, error)
         if may_retry(error) and request.retries < spec.retry.times:
             outcome = "retry"
             retry(self, spec, payload, error)
@@ -159,18 +177,23 @@ class _TooLate(AfterliveError):
     code = "expired"
 
 
-class _Misaddressed(AfterliveError):
-    """It came by the routing key {key}, which is not its own."""
+class _Refused(AfterliveError):
+    """It was refused: {reason}."""
 
-    code = "misaddressed"
+    def __init__(self, code: str, **facts: Any) -> None:
+        super().__init__(**facts)
+        self.code = code  # type: ignore[misc]  # of two kinds of strangers
 
 
-def _admit(self: Task[..., Any], spec: TaskSpec, args: tuple[Any, ...]) -> None:
+def _admit(self: Task[..., Any], spec: TaskSpec, args: tuple[Any, ...], payload: dict[str, Any]) -> None:
     """What came the wrong way, or too late, is not done at all."""
     request = self.request
-    key = without_delay(str((request.delivery_info or {}).get("routing_key") or ""))
-    if key and key != spec.routing_key:
-        raise _Misaddressed(key=key)
+    sent = request.delivery_info or {}
+    if sent.get("routing_key") and not is_addressed(spec, sent):
+        reason = f"it came by the routing key {sent['routing_key']}, which is not its own"
+        raise _Refused(code="misaddressed", reason=reason)
+    if not is_genuine(self.app, request.get(SIGNATURE), spec.name, str(request.id), payload):
+        raise _Refused(code="forged", reason="its signature is missing or wrong")
     deadline = request.get(DEADLINE)
     if deadline is not None and (late := time.time() - int(deadline) / 1000) > 0:
         raise _TooLate(seconds=late)

@@ -1,9 +1,10 @@
-"""TLS to the broker and to Redis: certificates are always checked."""
+"""TLS to the broker and to Redis: certificates are always checked, and so is the name they are for."""
 
 from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from control.settings import BusSettings
 
@@ -20,16 +21,26 @@ def context(settings: BusSettings) -> ssl.SSLContext | None:
 
 def celery_options(settings: BusSettings) -> dict[str, Any]:
     """For Celery's own connections, which take files, not a context."""
-    files = {"ca_certs": settings.ca_file, "certfile": settings.cert_file, "keyfile": settings.key_file}
-    named = {name: str(path) for name, path in files.items() if path}
     made: dict[str, Any] = {}
-    if settings.broker_url.get_secret_value().startswith("amqps:"):
-        if not settings.ca_file:
-            named["ca_certs"] = ssl.get_default_verify_paths().cafile or ""
-        made["broker_use_ssl"] = {**named, "cert_reqs": ssl.CERT_REQUIRED}
-    if settings.result_backend.get_secret_value().startswith("rediss:"):
-        made["redis_backend_use_ssl"] = {
-            **{f"ssl_{name}": value for name, value in named.items()},
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
+    broker = settings.broker_url.get_secret_value()
+    if broker.startswith("amqps:"):
+        # py-amqp compares no name unless it is told one, and kombu would tell it 127.0.0.1 for localhost.
+        name = urlsplit(broker).hostname
+        made["broker_use_ssl"] = {**_files(settings), "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": name}
+    if options := redis_options(settings):
+        made["redis_backend_use_ssl"] = options
     return made
+
+
+def redis_options(settings: BusSettings) -> dict[str, Any]:
+    """For Redis' own client; nothing where the result backend's URL is not `rediss`."""
+    if not settings.result_backend.get_secret_value().startswith("rediss:"):
+        return {}
+    files = {f"ssl_{name}": value for name, value in _files(settings).items()}
+    return {**files, "ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+
+
+def _files(settings: BusSettings) -> dict[str, str]:
+    # Without a list of whom to trust, these too take the system's.
+    files = {"ca_certs": settings.ca_file, "certfile": settings.cert_file, "keyfile": settings.key_file}
+    return {name: str(path) for name, path in files.items() if path}

@@ -6,18 +6,19 @@ start with their name, and the broker can hold a user to the tasks it may send (
     tasks ─┬► high_priority │ default │ low_priority ──(rejected, or delivered too often)──► failed ──► failed_tasks
            └─(no queue for it)──────────────────────────────────────────────────────────────► failed
     celery_delayed_27 … 0 ──► celery_delayed_delivery ──► tasks        (waits of up to eight years, kombu's own)
-    broadcasts ──► a queue of each worker       direct ──► a queue somebody named       events ──► whoever binds one
+    direct ──► the queue of that name           broadcasts ──► a queue of each worker       events ──► whoever binds one
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kombu import Exchange, Queue
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 
-from control.bus.names import FAILED, QUEUES
+from control.bus.names import FAILED, QUEUES, TaskSpec
 
 VERSION: Final = 1
 """Part of the exchanges' names: one whose arguments change gets a new name, and old publishers keep the old."""
@@ -91,6 +92,15 @@ def exchange_of(exchange: Exchange, broker_url: str) -> Exchange:
 def on_rabbitmq(broker_url: str) -> bool:
     """Whether it is a broker that declares, confirms and dead-letters; the in-process one does none of it."""
     return broker_url.startswith("amqp")
+
+
+def is_addressed(spec: TaskSpec, delivery_info: Mapping[str, Any]) -> bool:
+    """Whether a message of `spec` came by its own routing key; or straight to its queue, by name, from somebody whom
+    the broker lets."""
+    key = str(delivery_info.get("routing_key") or "")
+    if delivery_info.get("exchange") == DIRECT.name:
+        return key == spec.queue
+    return without_delay(key) == spec.routing_key
 
 
 def without_delay(routing_key: str) -> str:

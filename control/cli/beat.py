@@ -23,10 +23,8 @@ def beat(show: bool) -> None:
     while none ran is made up for once. Its memory is the database; it needs no broker to decide, and sends through the
     outbox.
     """
-    from celery.beat import Service
-
     from control.bus.app import make_app
-    from control.bus.beat import LedgerScheduler
+    from control.bus.beat import Clock
     from control.bus.publish import publisher_of
     from control.bus.relay import Relay
     from control.ledger.engine import open_ledger
@@ -41,12 +39,12 @@ def beat(show: bool) -> None:
     quiet_logs(logging.INFO)
     app = make_app(settings.bus, schedule=table)
     relay = Relay(open_ledger(settings.ledger.url), app)
-    service = Service(app, scheduler_cls=LedgerScheduler, max_interval=_LOOK_EVERY_SECONDS)
+    clock = Clock(app, _LOOK_EVERY_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
+        signal.signal(number, lambda *_: clock.stop())
     relay.start()
     try:
-        service.start()
+        clock.run()
     finally:
         relay.stop()
         publisher_of(app).close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import click
-from amqp.exceptions import AccessRefused
+from amqp.exceptions import AMQPError
 from kombu.exceptions import OperationalError
 
 from control.errors import BrokerUnavailable, ConfigurationError
@@ -36,9 +36,10 @@ def topology(rights: bool, vhost: str) -> None:
         raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason=reason)
     with make_app(settings.bus).connection_for_write() as connection:
         try:
-            connection.ensure_connection(max_retries=3, interval_start=1)
+            connection.ensure_connection(max_retries=3, interval_start=1, interval_step=0)
             lines = declare(connection)
-        except (OperationalError, AccessRefused) as error:
+        # A queue or an exchange that is not as it should be, and cannot be made so, is one of AMQP's errors too.
+        except (OperationalError, AMQPError, OSError) as error:
             raise BrokerUnavailable(reason=f"{connection.as_uri()}: {' '.join(str(error).split())}") from error
     for line in lines:
         click.echo(line)

@@ -20,6 +20,16 @@ if TYPE_CHECKING:  # half as costly to load as all of SQLAlchemy, and needed at 
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _BUSY_SECONDS: Final = 30
+# More than a worker has threads that could want one at a time.
+_CONNECTIONS: Final = 32
+# A server whose machine is gone sends nothing, not even an end: without these its clients would wait for hours.
+_GONE_AFTER: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+}
 
 
 class Ledger:
@@ -108,7 +118,10 @@ def alembic_config(connection: Connection) -> Config:
 
 def _engine(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
-        return create_engine(url, pool_pre_ping=True)
+        kept = 5
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=kept, max_overflow=_CONNECTIONS - kept, connect_args=_GONE_AFTER
+        )
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

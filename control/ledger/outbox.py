@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -14,6 +14,9 @@ from control.bus.names import CATALOGUE, TaskSpec, business_key
 from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
+
+EVENT: Final = "event:"
+"""What the rows of events start with, where others have a task's name."""
 
 
 def add(
@@ -40,6 +43,12 @@ def add(
     return task_id
 
 
+def announce(session: Session, name: str, body: dict[str, Any]) -> None:
+    """Have the event `name` told to whoever listens, once this transaction is committed."""
+    at = now()
+    session.add(OutboxRow(task=f"{EVENT}{name}", payload=body, created_at=at, available_at=at))
+
+
 def due(session: Session, limit: int) -> Sequence[OutboxRow]:
     """The oldest rows whose time has come, but for those another relay has in hand."""
     rows = select(OutboxRow).where(OutboxRow.available_at <= now()).order_by(OutboxRow.id).limit(limit)
@@ -48,11 +57,15 @@ def due(session: Session, limit: int) -> Sequence[OutboxRow]:
 
 def sent(session: Session, ids: Sequence[int]) -> None:
     """These rows are on the bus."""
+    if not ids:
+        return
     session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
 def postpone(session: Session, ids: Sequence[int], seconds: float) -> None:
     """These rows are not due before `seconds` from now."""
+    if not ids:  # as after nearly each look at the outbox
+        return
     session.execute(
         update(OutboxRow).where(OutboxRow.id.in_(ids)).values(available_at=now() + timedelta(seconds=seconds))
     )

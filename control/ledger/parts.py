@@ -50,6 +50,12 @@ def mark_sent(session: Session, part: Part) -> bool:
     return move(session, part.replay_id, part.name, ("pending", "sent"), "sent", **changes)
 
 
+def send_again(session: Session, replay_id: str, part: str) -> bool:
+    """One that failed is on the bus again; False where it did not fail."""
+    at = now()
+    return move(session, replay_id, part, ("failed",), "sent", sent_at=at, heartbeat_at=at, done_frames=0, fps=0.0)
+
+
 def mark_done(session: Session, replay_id: str, part: str, result: dict[str, Any]) -> bool:
     changes = {"result": result, "done_at": now(), "done_frames": Part.total_frames, "fps": 0.0}
     return move(session, replay_id, part, ("pending", "sent", "failed"), "done", **changes)

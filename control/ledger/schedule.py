@@ -12,18 +12,22 @@ from sqlalchemy.orm import Session
 from control.ledger.task_models import ScheduleRow
 
 
-def last_runs(session: Session, names: Sequence[str], at: datetime) -> dict[str, datetime]:
-    """Of each, when it last happened; what is new counts from `at`."""
+def last_runs(session: Session, names: Sequence[str]) -> dict[str, datetime]:
+    """When each last happened, of those that are known."""
     known = session.scalars(select(ScheduleRow).where(ScheduleRow.name.in_(names)))
-    found = {row.name: row.last_run_at for row in known}
+    return {row.name: row.last_run_at for row in known}
+
+
+def begin(session: Session, names: Sequence[str], at: datetime) -> dict[str, datetime]:
+    """What is new counts from `at`, or from when another Beat met it first."""
+    found = {}
     for name in names:
-        if name not in found:
-            try:
-                with session.begin_nested():
-                    session.add(ScheduleRow(name=name, last_run_at=at, runs=0))
-                found[name] = at
-            except IntegrityError:  # another Beat met it first
-                found[name] = session.get_one(ScheduleRow, name).last_run_at
+        try:
+            with session.begin_nested():
+                session.add(ScheduleRow(name=name, last_run_at=at, runs=0))
+            found[name] = at
+        except IntegrityError:
+            found[name] = session.get_one(ScheduleRow, name).last_run_at
     return found
 
 

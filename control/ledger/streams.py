@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select, tuple_, update
@@ -10,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from control.bus import names
-from control.errors import Conflict, NotFound
+from control.errors import AfterliveError, Conflict, NotFound
 from control.ledger import events, outbox, parts, replays
 from control.ledger.base import LOCK, new_id, now
 from control.ledger.models import Replay, Stream
@@ -67,38 +68,75 @@ def page(session: Session, *, limit: int, after: str | None = None, state: str |
     return session.scalars(query).all()
 
 
+@dataclass(frozen=True)
+class Ending:
+    """A stream ended."""
+
+    stream_id: str
+    recording: str | None = None
+
+
 def end(session: Session, stream_id: str, *, recording: str | None) -> Replay:
     """The stream ended: its replay, waiting to be made. Ending twice is the same replay; ending with another
     recording, or with none at all, is a Conflict."""
-    stream = get(session, stream_id, lock=True)
-    if found := _replay(session, stream_id):
-        if recording and recording != found.source:
-            raise Conflict(reason=f"The stream {stream_id} ended with another recording already.")
-        return found
+    (found,) = end_all(session, [Ending(stream_id, recording)])
+    if isinstance(found, AfterliveError):
+        raise found
+    return found[1]
+
+
+def end_all(session: Session, endings: Sequence[Ending]) -> list[tuple[Stream, Replay] | AfterliveError]:
+    """As `end`, of several at once, in as many statements as of one; for each its stream and replay, or its error."""
+    ids = {ending.stream_id for ending in endings}
+    # In one order, whoever locks several: so none wait for each other.
+    query = select(Stream).where(Stream.id.in_(ids)).order_by(Stream.id).with_for_update(key_share=True)
+    locked = {stream.id: stream for stream in session.scalars(query)}
+    ended = {replay.stream_id: replay for replay in session.scalars(select(Replay).where(Replay.stream_id.in_(ids)))}
+    known = set(ended)
+    found: list[tuple[Stream, Replay] | AfterliveError] = []
+    for ending in endings:
+        try:
+            stream = locked.get(ending.stream_id)
+            if stream is None:
+                raise NotFound(noun="stream", key=ending.stream_id)
+            replay = ended[stream.id] = _ended(stream, ended.get(stream.id), ending.recording)
+            found.append((stream, replay))
+        except AfterliveError as error:
+            found.append(error)
+    new = [replay for stream_id, replay in ended.items() if stream_id not in known]
+    session.add_all(new)
+    session.flush()
+    events.record_all(session, [(replay.stream_id, "stream.ended", {"replay_id": replay.id}) for replay in new])
+    for replay in new:
+        _tell(session, "stream.ended", replay)
+    return found
+
+
+def _ended(stream: Stream, replay: Replay | None, recording: str | None) -> Replay:
+    if replay is not None:
+        if recording and recording != replay.source:
+            raise Conflict(reason=f"The stream {stream.id} ended with another recording already.")
+        return replay
     source = recording or stream.recording
     if not source:
-        raise Conflict(reason=f"The stream {stream_id} has no recording.")
+        raise Conflict(reason=f"The stream {stream.id} has no recording.")
     at = now()
-    ended = update(Stream).where(Stream.id == stream_id, Stream.state == "live")
-    session.execute(ended.values(state="ended", ended_at=at, recording=source))
-    session.refresh(stream)
+    # Nobody else decides on it meanwhile: it is locked.
+    stream.state, stream.ended_at, stream.recording = "ended", at, source
     replay_id = new_id("rep")
-    replay = Replay(
+    return Replay(
         id=replay_id,
-        stream_id=stream_id,
+        stream_id=stream.id,
         state="waiting",
         run=1,
         source=source,
         prefix=f"replays/{replay_id}/",
         version=1,
+        frames_total=0,
+        published_chunks=0,
         created_at=at,
         updated_at=at,
     )
-    session.add(replay)
-    session.flush()
-    events.record(session, stream_id, "stream.ended", replay_id=replay_id)
-    _tell(session, "stream.ended", replay)
-    return replay
 
 
 def cancel(session: Session, stream_id: str) -> Replay:

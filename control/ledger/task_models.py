@@ -41,7 +41,7 @@ class FailedTask(Base):
     task_id: Mapped[str] = mapped_column(String(ID_LENGTH), index=True)
     task: Mapped[str] = mapped_column(String(128), index=True)
     queue: Mapped[str] = mapped_column(String(128))
-    key: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    key: Mapped[str | None] = mapped_column(String(ID_LENGTH), index=True)
     payload: Mapped[dict[str, Any] | None]
     """Its arguments, secrets masked; None where they could not be read."""
     reason: Mapped[str] = mapped_column(String(16), index=True)
@@ -56,7 +56,7 @@ class FailedTask(Base):
     received_at: Mapped[datetime]
     state: Mapped[str] = mapped_column(String(16))
     replayed_as: Mapped[str | None] = mapped_column(String(ID_LENGTH))
-    """Id of the task that does it again."""
+    """Id of the task that does it again; None where its replay was made again as a whole."""
     notified_at: Mapped[datetime | None]
     """When the administrators were told."""
 
@@ -69,7 +69,7 @@ class FailedTaskAction(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     failed_id: Mapped[str] = mapped_column(ForeignKey("failed_tasks.id"), index=True)
     action: Mapped[str] = mapped_column(String(16))
-    actor: Mapped[str] = mapped_column(String(128))
+    actor: Mapped[str] = mapped_column(String(160))
     note: Mapped[str | None]
     at: Mapped[datetime]
 

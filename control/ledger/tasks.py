@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus.context import Delivery, current_delivery
 from control.bus.names import TaskSpec
-from control.ledger.base import now
+from control.ledger.base import ID_LENGTH, now
 from control.ledger.engine import Ledger
-from control.ledger.task_models import TaskRow
+from control.ledger.task_models import FailedTask, TaskRow
 
 FINAL: Final = ("SUCCESS", "FAILURE", "EXPIRED", "DISCARDED")
 
 
 def pending(session: Session, task_id: str, spec: TaskSpec, key: str | None) -> None:
     """It was decided on."""
-    session.add(TaskRow(id=task_id, task=spec.name, queue=spec.queue, key=key, state="PENDING", created_at=now()))
+    at = now()
+    session.add(TaskRow(id=task_id, task=spec.name, queue=spec.queue, key=_fit(key), state="PENDING", created_at=at))
 
 
 def once(ledger: Ledger, effect: Callable[[Session], None]) -> bool:
@@ -40,30 +41,28 @@ def once(ledger: Ledger, effect: Callable[[Session], None]) -> bool:
 def _claim(session: Session, delivery: Delivery) -> bool:
     """SUCCESS, where it was not so already. Of two at the same time the second waits for the first to be committed."""
     at = now()
-    mine = update(TaskRow).where(TaskRow.id == delivery.task_id, TaskRow.state != "SUCCESS")
-    if _changed(session, mine.values(state="SUCCESS", finished_at=at)):
-        return True
-    try:
-        with session.begin_nested():  # a message that no outbox sent has no row yet
-            row = TaskRow(
-                id=delivery.task_id,
-                task=delivery.task,
-                queue=delivery.queue,
-                key=delivery.key,
-                state="SUCCESS",
-                created_at=at,
-                finished_at=at,
-            )
-            session.add(row)
-    except IntegrityError:
-        return False
-    return True
+    # One statement, whether the task has a row or (no outbox sent it) none yet: half of what a small effect costs is
+    # the number of statements.
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(cast(Table, TaskRow.__table__)).values(
+        id=delivery.task_id,
+        task=delivery.task,
+        queue=delivery.queue,
+        key=_fit(delivery.key),
+        state="SUCCESS",
+        created_at=at,
+        finished_at=at,
+    )
+    done = {"state": "SUCCESS", "finished_at": at}
+    claimed = row.on_conflict_do_update(index_elements=["id"], set_=done, where=TaskRow.state != "SUCCESS")
+    return session.scalar(claimed.returning(TaskRow.id)) is not None
 
 
 def finish(session: Session, task_id: str, state: str) -> bool:
-    """How a task ended, where that is not known yet. What succeeded stays so; a failure may be discarded."""
-    before = ("PENDING", "FAILURE", "EXPIRED") if state == "DISCARDED" else ("PENDING",)
-    mine = update(TaskRow).where(TaskRow.id == task_id, TaskRow.state.in_(before))
+    """How a task ended. What succeeded stays so, whatever else is told of it; of failures the first counts, until it is
+    discarded."""
+    before = {"SUCCESS": ("PENDING", "FAILURE", "EXPIRED", "DISCARDED"), "DISCARDED": ("FAILURE", "EXPIRED")}
+    mine = update(TaskRow).where(TaskRow.id == task_id, TaskRow.state.in_(before.get(state, ("PENDING",))))
     return _changed(session, mine.values(state=state, finished_at=now()))
 
 
@@ -83,10 +82,19 @@ def of_key(session: Session, key: str, limit: int = 100) -> Sequence[TaskRow]:
     return session.scalars(query).all()
 
 
-def forget(session: Session, before: datetime) -> int:
-    """Remove those that ended before a moment so far back that no message of theirs can still come; how many."""
-    gone = session.execute(delete(TaskRow).where(TaskRow.finished_at < before))
+def forget(session: Session, before: datetime, limit: int) -> int:
+    """Remove those that ended before a moment so far back that no message of theirs can still come, at most `limit`;
+    how many. One that failed may be replayed: it is kept as long as its failure is, or an effect it had after all would
+    count twice."""
+    failed = select(FailedTask.id).where(FailedTask.task_id == TaskRow.id).exists()
+    old = select(TaskRow.id).where(TaskRow.finished_at < before, ~failed).order_by(TaskRow.finished_at).limit(limit)
+    gone = session.execute(delete(TaskRow).where(TaskRow.id.in_(old)))
     return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+def _fit(key: str | None) -> str | None:
+    """A key is for finding, no reason to fail."""
+    return key[:ID_LENGTH] if key else None
 
 
 def _changed(session: Session, statement: object) -> bool:

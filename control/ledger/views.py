@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from control.bus.messages import Note, Problem
 from control.ledger import streams
 from control.ledger.base import now
-from control.ledger.models import EventRow, Part, Replay
+from control.ledger.models import EventRow, Part, Replay, Stream
 
 
 class ReplayView(BaseModel):
@@ -64,7 +64,11 @@ class Event(BaseModel):
 def snapshot(session: Session, stream_id: str) -> StreamView:
     """The stream as it is now. Raises NotFound."""
     stream = streams.get(session, stream_id)
-    replay = session.scalars(select(Replay).where(Replay.stream_id == stream_id)).one_or_none()
+    return of(session, stream, session.scalars(select(Replay).where(Replay.stream_id == stream_id)).one_or_none())
+
+
+def of(session: Session, stream: Stream, replay: Replay | None) -> StreamView:
+    """As `snapshot`, of rows that are at hand."""
     return StreamView(
         id=stream.id,
         title=stream.title,
@@ -84,7 +88,8 @@ def events_after(session: Session, stream_id: str, after_id: int) -> list[Event]
 
 
 def _replay_view(session: Session, replay: Replay) -> ReplayView:
-    sums = _sums(session, replay.id)
+    new = replay.state == "waiting" and replay.run == 1  # has no parts yet: nothing to ask for
+    sums = {} if new else _sums(session, replay.id)
     chunks = sums.get("chunk", {})
     done = sum(row[1] for row in chunks.values())
     total = replay.frames_total

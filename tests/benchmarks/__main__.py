@@ -1,6 +1,8 @@
-"""`make bench`: our whole job beside one plain ffmpeg command, on the same source and encoder settings, in one run.
+"""`make bench`: our whole job beside one plain ffmpeg command, on the same source and encoder settings; and our bus
+beside plain Celery, Dramatiq and Taskiq on the same servers. Each in one run.
 
-Prints ratios; seconds depend on the machine. `BENCH_ARGS=--quick` leaves the long runs out.
+Prints ratios; seconds depend on the machine. `BENCH_ARGS=--quick` leaves the long runs out; `--media` and `--bus`
+choose one of the two, and `--seconds` how long each measurement of the bus takes.
 """
 
 from __future__ import annotations
@@ -10,24 +12,43 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from control.bus.work import Work
 from control.settings import current
 from media_worker.probe import probe
 from pipelines.plan import make_plan
 from tests.benchmarks import ours, peer, pictures
+from tests.benchmarks.bus import run as bus
 from tests.benchmarks.sources import make_recording
+
+_QUICK_SECONDS: Final = 5.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only the comparison on one minute")
+    parser.add_argument("--quick", action="store_true", help="media: only one minute; bus: 5 s a measurement")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--bus", nargs="?", const=bus.ALL, choices=bus.PARTS, help="the bus alone, or one part of it")
+    part.add_argument("--media", action="store_true", help="media alone")
+    parser.add_argument(
+        "--seconds", type=float, help=f"about how long each measurement of the bus takes ({bus.SECONDS})"
+    )
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}", flush=True)
+    if not options.bus:
+        media(quick=options.quick)
+    if not options.media:
+        seconds = options.seconds or (_QUICK_SECONDS if options.quick else bus.SECONDS)
+        bus.main(seconds, options.bus or bus.ALL)
+
+
+def media(*, quick: bool) -> None:
+    """Replays, their cost over length, planning and pictures."""
     with tempfile.TemporaryDirectory(prefix="afterlive-bench-") as folder:
         work = Path(folder)
         compare(work, seconds=60, rounds=3)
-        if options.quick:
+        if quick:
             return
         compare(work, seconds=180, rounds=2)
         grow(work)

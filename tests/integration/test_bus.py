@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from kombu.transport.memory import Channel
 from prometheus_client import REGISTRY
+from pydantic import SecretStr
 
 from control.bus import names
 from control.bus.broadcast import broadcast_cancel
@@ -23,6 +24,7 @@ from control.bus.publish import FAILURE, PUBLISHED_AT, send
 from control.bus.task import task_of
 from control.bus.work import Work
 from control.errors import ConfigurationError, InputError, OutputRejected, TransientError
+from control.ledger import failures
 from control.settings import BusSettings, Settings
 from tests.bus import Body, bus, spec_of, until
 
@@ -347,6 +349,26 @@ def test_secrets_are_in_no_log_and_in_nothing_monitors_see(
     stamps = [seen[PUBLISHED_AT] for seen in tries]
     assert len(set(stamps)) == 3  # each publishing has its own time, those of retries too
     assert "hunter2-735" not in log.text
+
+
+def test_where_messages_are_signed_strangers_are_not_served(settings: Settings) -> None:
+    served: list[int] = []
+    settings.bus.signing_keys = [SecretStr("a key of the platform's")]
+    spec = spec_of(key="number")
+    with bus(settings, (spec, lambda number: served.append(number)), modules=()) as running:
+        forged = running.app.send_task(
+            spec.name, kwargs={"number": 1}, queue=spec.queue, routing_key=spec.routing_key, ignore_result=True
+        )
+        send(running.app, spec, {"number": 2})
+        until(lambda: served, "the genuine one")
+        row = until(lambda: _failed(running, str(forged.id)), "the other is to be reviewed")
+    assert served == [2]
+    assert (row.reason, row.code) == ("refused", "forged")
+
+
+def _failed(running: Embedded, task_id: str) -> Any:
+    with running.ledger.read() as session:
+        return next((row for row in failures.page(session, limit=10) if row.task_id == task_id), None)
 
 
 # --- logs and metrics -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from control.bus.app import make_app
-from control.bus.publish import Outgoing, use_publisher
+from control.bus.publish import Announcement, Outgoing, use_publisher
 from control.bus.relay import Relay
 from control.errors import AfterliveError, BrokerUnavailable
 from control.ledger import outbox
@@ -57,6 +57,9 @@ class Broker:
             return BrokerUnavailable(reason="the broker is away")
         self.got.append(number)
         return None
+
+    def announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
+        return [None] * len(events)
 
     def broadcast(self, word: dict[str, Any]) -> None:
         raise NotImplementedError

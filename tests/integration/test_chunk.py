@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from control.bus.messages import ChunkResult, Progress
@@ -22,7 +20,6 @@ from media_worker.command import chunk_command
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import find_part, manifest_key
 from media_worker.runner import run
-from media_worker.scratch import clean_scratch
 from tests.frame_numbers import read_frame_number
 from tests.production import PREFIX, Production, decode_video, media_settings
 from tests.services import children
@@ -236,18 +233,3 @@ def test_progress_of_a_chunk_is_its_frames(made: Production) -> None:
     made.make_chunk(0, Work("x", 60, reporter=reports.append, report_every_seconds=0))
     assert (reports[-1].done_frames, reports[-1].total_frames) == (180, 180)
     assert [each.done_frames for each in reports] == sorted(each.done_frames for each in reports)
-
-
-def test_what_a_dead_process_left_is_cleaned_up_and_what_a_living_one_has_is_not(made: Production) -> None:
-    root = made.settings.scratch
-    assert root is not None
-    root.mkdir(exist_ok=True)
-    dead = max(psutil.pids()) + 1000
-    while psutil.pid_exists(dead):
-        dead += 1
-    (root / f"afterlive-{dead}-abc" / "encoded").mkdir(parents=True)
-    (root / f"afterlive-{dead}-abc" / "encoded" / "180p.mp4").write_bytes(b"torn")
-    living = root / f"afterlive-{os.getpid()}-abc"
-    living.mkdir()
-    assert clean_scratch(made.settings) == 1
-    assert list(root.iterdir()) == [living]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +23,22 @@ def root(settings: MediaSettings) -> Path:
     return settings.scratch
 
 
-def dead_pid() -> int:
-    """The id of a process that has just ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from control.settings import MediaSettings
+from media_worker.scratch import scratch
+with scratch(MediaSettings(_env_file=None, scratch=Path(sys.argv[1]))) as folder:
+    (folder / "encoded").mkdir()
+    (folder / "encoded" / "720p.mp4").write_bytes(b"torn")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_in(folder: Path) -> None:
+    """A process takes a folder and is killed."""
+    done = subprocess.run([sys.executable, "-c", DIE, str(folder)], check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_folder_lasts_as_long_as_its_block(settings: MediaSettings) -> None:
@@ -59,30 +70,31 @@ def test_without_a_folder_of_ones_own_it_is_the_system_s(monkeypatch: pytest.Mon
 
 def test_only_what_dead_processes_left_is_removed(settings: MediaSettings) -> None:
     with scratch(settings) as mine:
-        dead = root(settings) / f"afterlive-{dead_pid()}-x1"
-        (dead / "encoded").mkdir(parents=True)
-        (dead / "encoded" / "720p.mp4").write_bytes(b"torn")
-        others = [
-            root(settings) / name for name in ("afterlive-notes", "something-else", f"afterlive-{os.getppid()}-y")
-        ]
+        die_in(root(settings))
+        others = [root(settings) / name for name in ("afterlive-notes", "something-else")]
         for folder in others:
             folder.mkdir()
-        (root(settings) / f"afterlive-{dead_pid()}-file").write_bytes(b"a file, not a folder")
+        assert len(list(root(settings).iterdir())) == 6
         assert clean_scratch(settings) == 1
-        assert not dead.exists()
-        assert mine.exists()
-        assert all(folder.exists() for folder in others)
+        left = {mine, mine.with_name(f"{mine.name}.lock"), *others}
+        assert set(root(settings).iterdir()) == left
+        assert clean_scratch(settings) == 0
 
 
-def test_somebody_else_s_living_process_counts_as_living(
-    settings: MediaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(pid: int, signal: int) -> None:
-        raise PermissionError
+def test_a_removal_that_was_cut_short_is_finished(settings: MediaSettings) -> None:
+    die_in(root(settings))
+    (folder,) = (path for path in root(settings).iterdir() if path.is_dir())
+    (folder / "encoded" / "720p.mp4").unlink()
+    assert clean_scratch(settings) == 1
+    assert list(root(settings).iterdir()) == []
 
-    (root(settings) / "afterlive-4242-z").mkdir(parents=True)
-    monkeypatch.setattr("os.kill", refuse)
+
+def test_a_link_is_not_followed(settings: MediaSettings, tmp_path: Path) -> None:
+    root(settings).mkdir(parents=True)
+    (tmp_path / "mine").write_bytes(b"precious")
+    (root(settings) / "afterlive-x.lock").symlink_to(tmp_path / "mine")
     assert clean_scratch(settings) == 0
+    assert (tmp_path / "mine").read_bytes() == b"precious"
 
 
 def test_nothing_to_clean_where_nothing_ever_ran(settings: MediaSettings) -> None:

@@ -20,6 +20,7 @@ from control.ledger.engine import Ledger
 from control.ledger.task_models import FailedTask
 from control.settings import BusSettings
 from tests import brokers, chores, services
+from tests.bus import catalogued
 from tests.platform import Platform, platform
 
 
@@ -61,8 +62,8 @@ def works(
         BusSettings(_env_file=None, broker_url=SecretStr(broker_url), result_backend=SecretStr(redis_server.url))
     )
     root = Path(__file__).parents[3]
-    program = (sys.executable, "-m", "tests.chores")
-    with platform(
+    program = (sys.executable, "-m", "tests.chore_worker")
+    with catalogued(*chores.SPECS), platform(
         tmp_path, rabbitmq, redis_server, ledger.url, s3_server,
         broker_url=broker_url, program=program, PYTHONPATH=str(root),
     ) as running:  # fmt: skip

@@ -11,7 +11,7 @@ from kombu import Connection, Consumer, Queue
 
 from control.bus import names
 from control.bus.publish import Outgoing, send_message
-from control.bus.topology import TASKS
+from control.bus.topology import FAILURES, TASKS
 from control.ledger import failures, tasks
 from tests import chores
 from tests.integration.rabbitmq.conftest import Works
@@ -65,6 +65,7 @@ def test_each_kind_of_failure(clerk: Works) -> None:
     for name, (task_id, reason) in raw.items():
         row = clerk.until(lambda task_id=task_id: clerk.failed(task_id), name)
         assert row.reason == reason, name
+    clerk.until(lambda: [row for row in _all(clerk) if row.code == "unreadable"], "what cannot be read is noted too")
     with clerk.ledger.read() as session:
         everything = failures.page(session, limit=1000, state=None)
         shown = json.dumps([[row.payload, row.detail, row.traceback, row.exception] for row in everything])
@@ -104,6 +105,9 @@ def raw_messages(works: Works) -> dict[str, tuple[str, str]]:
             "half of JSON", "refused", b'[[], {"num', "high_priority.tests.sell", "tests.sell",
             content_type="application/json", content_encoding="utf-8", serializer=None,
         )  # fmt: skip
+        producer.publish(
+            good, exchange=FAILURES.name, routing_key="x", declare=[], headers={"retries": "many", "id": "garbage"}
+        )
     return sent
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from kombu import Connection
 
+from control.bus.topology import DIRECT
 from tests import brokers, chores
 from tests.integration.rabbitmq.conftest import Works
 from tests.platform import Process
@@ -94,6 +96,18 @@ def test_health_and_metrics(works: Works, worker: Process) -> None:
     assert "afterlive_outbox_depth 0.0" in text
     assert "afterlive_outbox_age_seconds 0.0" in text
     assert httpx.get(f"http://127.0.0.1:{worker.port}/else").status_code == 404
+
+
+def test_a_task_straight_to_a_queue_by_its_name(works: Works, worker: Process) -> None:
+    """By the direct exchange, for whoever the broker lets; the name alone is the address."""
+    with Connection(works.platform.broker_url) as connection:
+        for number, key in ((1, "high_priority"), (2, "default")):
+            connection.Producer(serializer="json").publish(
+                [[], {"number": number}, {}], exchange=DIRECT.name, routing_key=key, declare=[],
+                headers={"id": f"direct-{number}", "task": "tests.sell", "lang": "py"}, correlation_id="x",
+            )  # fmt: skip
+    works.until(lambda: works.effects() == (1, 1), "it is done")
+    assert "task=tests.sell id=direct-1" in worker.said()
 
 
 def test_a_worker_without_queues_says_what_to_run(works: Works, rabbitmq: brokers.RabbitMQ) -> None:

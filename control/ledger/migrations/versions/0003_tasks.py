@@ -50,14 +50,14 @@ def upgrade() -> None:
         sa.Column("notified_at", _TIME, nullable=True),
     )
     op.create_index("failed_tasks_by_state", "failed_tasks", ["state", "id"])
-    for column in ("task_id", "task", "reason"):
+    for column in ("task_id", "task", "key", "reason"):
         op.create_index(f"ix_failed_tasks_{column}", "failed_tasks", [column])
     op.create_table(
         "failed_task_actions",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
         sa.Column("failed_id", sa.String(64), sa.ForeignKey("failed_tasks.id"), nullable=False),
         sa.Column("action", sa.String(16), nullable=False),
-        sa.Column("actor", sa.String(128), nullable=False),
+        sa.Column("actor", sa.String(160), nullable=False),
         sa.Column("note", sa.String(), nullable=True),
         sa.Column("at", _TIME, nullable=False),
     )

@@ -1,0 +1,41 @@
+"""What the ledger need not know for ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from control.ledger import failures, tasks
+from control.ledger.base import now
+from control.ledger.engine import Ledger
+
+log = logging.getLogger("afterlive.cleanup")
+_TASKS_KEPT: Final = timedelta(days=7)
+_FAILURES_KEPT: Final = timedelta(days=90)
+# In one transaction. Others write in between; and who is ended half-way has done half, not nothing.
+_BATCH: Final = 2000
+
+
+def forget_tasks(ledger: Ledger, check: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """Remove tasks that ended over a week ago, and failures that were replayed or discarded over 90 days ago; how many
+    of each. `check` is called in between, and may raise."""
+    failed = _all(ledger, failures.forget, now() - _FAILURES_KEPT, check)
+    ended = _all(ledger, tasks.forget, now() - _TASKS_KEPT, check)
+    log.info("forgot tasks=%d failed_tasks=%d", ended, failed)
+    return ended, failed
+
+
+def _all(
+    ledger: Ledger, forget: Callable[[Session, datetime, int], int], before: datetime, check: Callable[[], None]
+) -> int:
+    total, gone = 0, _BATCH
+    while gone == _BATCH:
+        check()
+        with ledger.write() as session:
+            gone = forget(session, before, _BATCH)
+        total += gone
+    return total

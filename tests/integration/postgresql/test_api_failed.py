@@ -1,0 +1,3 @@
+"""`tests.integration.test_api_failed`, on PostgreSQL."""
+
+from tests.integration.test_api_failed import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""`tests.unit.test_ledger_failures`, on PostgreSQL."""
+
+from tests.unit.test_ledger_failures import *  # noqa: F403

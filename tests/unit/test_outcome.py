@@ -1,0 +1,46 @@
+"""Which errors of the database say nothing of the task that met with them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import psycopg
+import pytest
+from psycopg import errors
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError, OperationalError, TimeoutError
+
+from control.bus.outcome import ledger_is_away
+from tests.services import free_port
+
+
+def test_a_server_that_nobody_reaches_is_away() -> None:
+    engine = create_engine(f"postgresql+psycopg://a@127.0.0.1:{free_port()}/a")
+    with pytest.raises(OperationalError) as told:
+        engine.connect()
+    assert ledger_is_away(told.value)
+
+
+@pytest.mark.parametrize(
+    "cause", [errors.AdminShutdown, errors.CannotConnectNow, errors.TooManyConnections, errors.DiskFull]
+)
+def test_what_the_server_says_of_itself(cause: type[psycopg.Error]) -> None:
+    assert ledger_is_away(OperationalError("SELECT 1", {}, cause("x")))
+
+
+def test_no_connection_left_in_the_pool() -> None:
+    assert ledger_is_away(TimeoutError("QueuePool limit"))
+
+
+@pytest.mark.parametrize("cause", [errors.DeadlockDetected, errors.QueryCanceled, errors.LockNotAvailable])
+def test_what_a_statement_met_with_is_a_try_like_others(cause: type[psycopg.Error]) -> None:
+    assert not ledger_is_away(OperationalError("SELECT 1", {}, cause("x")))
+
+
+def test_nor_is_anything_else() -> None:
+    assert not ledger_is_away(IntegrityError("INSERT", {}, errors.UniqueViolation("x")))
+    assert not ledger_is_away(OSError("x"))
+    with pytest.raises(OperationalError) as told, create_engine("sqlite://").connect() as connection:
+        connection.execute(text("SELECT * FROM nothing"))
+    assert isinstance(told.value.orig, sqlite3.OperationalError)
+    assert not ledger_is_away(told.value)
