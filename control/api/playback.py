@@ -14,7 +14,7 @@ from sqlalchemy import select
 from control.api.files import serve
 from control.api.openapi import described
 from control.api.problems import problem_response, status_of
-from control.api.services import Services, services
+from control.api.services import Services, services, services_of
 from control.api.signing import LinkExpired, LinkInvalid, verify
 from control.errors import AfterliveError, NotFound, ObjectMissing
 from control.ledger import views
@@ -157,7 +157,7 @@ def _refused(request: Request, error: Exception) -> Response:
     person = request.url.path.endswith("/") and "text/html" in request.headers.get("accept", "")
     if not person:
         return problem_response(request, error, headers=OPEN_TO_OTHER_SITES)
-    pages = services(request).pages
+    pages = services_of(request).pages
     expired = isinstance(error, LinkExpired)
     page = pages.refused(
         heading="This link has expired" if expired else "This link does not work",

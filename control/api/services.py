@@ -56,11 +56,16 @@ class Link:
     expires_at: int
 
 
-def services(request: Request) -> Services:
-    """The app's services, as a dependency."""
+def services_of(request: Request) -> Services:
+    """The app's services."""
     found = request.app.state.services
     assert isinstance(found, Services)  # noqa: S101  (narrows the type; create_app puts it there)
     return found
+
+
+async def services(request: Request) -> Services:
+    """As a dependency. (One that is no coroutine costs each request a trip to another thread.)"""
+    return services_of(request)
 
 
 def signing_secret(settings: Settings) -> bytes:

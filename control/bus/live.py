@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from control.bus import tls
@@ -21,6 +22,7 @@ _KEPT_SECONDS: Final = 24 * 3600
 _TIMEOUT_SECONDS: Final = 0.25
 _AWAY_SECONDS: Final = 5.0  # after a failure it is left alone for so long
 _REMEMBERED: Final = 10_000
+_GATHER_SECONDS: Final = 0.1
 
 
 class Board(Protocol):
@@ -29,6 +31,9 @@ class Board(Protocol):
     def put(self, task_id: str, facts: dict[str, str]) -> None: ...
 
     def get(self, task_id: str) -> dict[str, str]: ...
+
+    def flush(self) -> None:
+        """Have all processes see what was put until now."""
 
 
 class InProcess:
@@ -48,9 +53,13 @@ class InProcess:
         with self._lock:
             return dict(self._facts.get(task_id, {}))
 
+    def flush(self) -> None:
+        """It is seen at once."""
+
 
 class OnRedis:
-    """Of all processes. Never raises, never waits long."""
+    """Of all processes. Never raises, and nobody waits for it: a thread writes what was put, together and a little
+    later, so that a task's start waits for no server, and what is over by then is written once."""
 
     def __init__(self, url: str, **options: Any) -> None:
         from redis import Redis, RedisError  # embedded mode should not wait for it
@@ -59,22 +68,47 @@ class OnRedis:
         timeouts = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
         self._redis = Redis.from_url(url, decode_responses=True, **timeouts, **options)
         self._away_until = 0.0
+        self._lock = threading.Lock()
+        self._put: dict[str, dict[str, str]] = {}
+        self._some = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def put(self, task_id: str, facts: dict[str, str]) -> None:
-        def write() -> None:
-            with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(_key(task_id), mapping=cast("dict[Any, Any]", facts))
-                pipe.expire(_key(task_id), _KEPT_SECONDS)
-                pipe.execute()
-
-        self._try(write)
+        with self._lock:
+            self._put[task_id] = self._put.get(task_id, {}) | facts
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="live", daemon=True)
+                self._thread.start()
+        self._some.set()
 
     def get(self, task_id: str) -> dict[str, str]:
         found: dict[str, str] = {}
         self._try(lambda: found.update(cast("dict[str, str]", self._redis.hgetall(_key(task_id)))))
-        return found
+        with self._lock:
+            return found | self._put.get(task_id, {})
 
-    def _try(self, ask: Any) -> None:
+    def flush(self) -> None:
+        with self._lock:
+            waiting, self._put = self._put, {}
+
+        def write() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for task_id, facts in waiting.items():
+                    pipe.hset(_key(task_id), mapping=cast("dict[Any, Any]", facts))
+                    pipe.expire(_key(task_id), _KEPT_SECONDS)
+                pipe.execute()
+
+        if waiting:
+            self._try(write)
+
+    def _loop(self) -> None:
+        while True:
+            self._some.wait()
+            time.sleep(_GATHER_SECONDS)
+            self._some.clear()
+            self.flush()
+
+    def _try(self, ask: Callable[[], None]) -> None:
         if time.monotonic() < self._away_until:
             return
         try:
@@ -126,6 +160,11 @@ def progress(task_id: str, share: float) -> None:
 
 def done(delivery: Delivery) -> None:
     _board.put(delivery.task_id, {"state": "SUCCESS", "progress": "1.0"})
+
+
+def flush() -> None:
+    """Have all processes see what this one told until now; by itself that takes a tenth of a second."""
+    _board.flush()
 
 
 def look(task_id: str) -> dict[str, str]:

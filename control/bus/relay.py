@@ -20,6 +20,8 @@ from control.ledger.models import OutboxRow
 
 log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
+_CROWD: Final = 8
+_GATHER_SECONDS: Final = 0.02
 _LOOK_EVERY_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _STRANGE_SECONDS: Final = 3600.0
@@ -94,7 +96,7 @@ class Relay:
         pause = _LOOK_EVERY_SECONDS
         while not self._stopped.is_set():
             try:
-                busy = self.run_once() == _BATCH
+                sent = self.run_once()
             except Exception as error:  # noqa: BLE001  (whatever it is: without the relay nothing moves)
                 telemetry.OUTBOX_ERRORS.inc()
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -102,7 +104,11 @@ class Relay:
                 self._stopped.wait(pause)  # not for commits: they do not bring the broker back
                 continue
             pause = _LOOK_EVERY_SECONDS
-            if not busy:
+            if sent >= _CROWD:
+                # Many come at a time: let some gather, and send them for the price of one. One that comes alone is not
+                # made to wait.
+                self._stopped.wait(_GATHER_SECONDS)
+            else:
                 self._woken.wait(pause)
                 self._woken.clear()
 

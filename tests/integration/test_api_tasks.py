@@ -140,6 +140,7 @@ def test_with_redis_away_it_answers_at_once(api: Api, tmp_path_factory: pytest.T
         try:
             ids = [pending(api) for _ in range(20)]
             live.started(delivery(ids[0]))
+            live.flush()
             assert api.client.get(f"/tasks/{ids[0]}").json()["state"] == "STARTED"
             own.kill()
             began = time.monotonic()

@@ -28,12 +28,13 @@ ROOT: Final = Path(__file__).parents[3]
 
 @dataclass
 class Servers:
-    """RabbitMQ, Redis and PostgreSQL, each started for this run alone, and what runs on them."""
+    """RabbitMQ, Redis, PostgreSQL and an S3 server, each started for this run alone, and what runs on them."""
 
     home: Path
     broker: brokers.RabbitMQ
     redis: brokers.RedisServer
     postgresql: services.PostgresqlServer
+    s3: services.S3Server
     recordings: Path = field(init=False)
     _processes: list[Process] = field(default_factory=list)
 
@@ -119,11 +120,16 @@ class Bus:
 
     def env(self) -> dict[str, str]:
         redis = f"{self.servers.redis.url[:-1]}1"
+        # As media nodes have it in production: no file of theirs is flushed to the disk the broker writes to.
+        store = self.servers.s3.settings("replays")
         return {
             "AFTERLIVE_BUS_BROKER_URL": self.url,
             "AFTERLIVE_BUS_RESULT_BACKEND": redis,
             "AFTERLIVE_DATABASE_URL": self.ledger.url,
-            "AFTERLIVE_STORAGE_URL": f"file:{self.servers.home / 'store'}",
+            "AFTERLIVE_STORAGE_URL": store.url,
+            "AFTERLIVE_STORAGE_S3_ENDPOINT": str(store.s3_endpoint),
+            "AFTERLIVE_STORAGE_S3_ACCESS_KEY": self.servers.s3.access_key,
+            "AFTERLIVE_STORAGE_S3_SECRET_KEY": self.servers.s3.secret_key,
             "AFTERLIVE_API_KEYS": f'["{API_KEY}"]',
             "AFTERLIVE_API_SIGNING_SECRET": "a-secret-for-benchmarks",
             "AFTERLIVE_MEDIA_RECORDING_ROOTS": f'["{self.servers.recordings}"]',
@@ -133,7 +139,7 @@ class Bus:
 @contextmanager
 def private_servers(home: Path) -> Iterator[Servers]:
     """All of them, until the block ends."""
-    folders = [home / name for name in ("rabbitmq", "redis", "postgresql")]
+    folders = [home / name for name in ("rabbitmq", "redis", "postgresql", "s3")]
     for folder in folders:
         folder.mkdir()
     with ExitStack() as stack:
@@ -142,6 +148,7 @@ def private_servers(home: Path) -> Iterator[Servers]:
             stack.enter_context(brokers.rabbitmq(folders[0])),
             stack.enter_context(brokers.redis_server(folders[1])),
             stack.enter_context(services.postgresql_server(folders[2])),
+            stack.enter_context(services.s3_server(folders[3])),
         )
         stack.callback(made.stop)
         yield made

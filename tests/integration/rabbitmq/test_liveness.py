@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from celery import Celery
+from celery.worker import state
 
 from control.bus import health
 from control.bus.app import make_app
@@ -49,8 +50,10 @@ def consuming(broker_url: str) -> Iterator[Consuming]:
     probe = Probe(app, worker, [HIGH], pulse)
     until(lambda: worker.consumer and probe.look(), "it consumes", seconds=30)
     yield Consuming(app, worker, probe, pulse)
-    worker.stop()
+    state.should_stop = 0  # type: ignore[assignment]  # an exit status, as Celery's own signal handlers set it
+    worker.consumer.call_soon(lambda: None)  # it looks now, not at its next heartbeat
     thread.join(10)
+    state.should_stop = None
     publisher_of(app).close()
 
 

@@ -173,6 +173,7 @@ def test_redis_with_the_right_authority(redis_port: int, certificates: Certifica
     settings = on_redis(redis_port, "localhost", certificates)
     board = live.use(settings)
     board.put("t1", {"state": "STARTED"})
+    board.flush()
     assert board.get("t1") == {"state": "STARTED"}
     backend = make_app(settings).backend
     backend.store_result("t2", {"made": 1}, "SUCCESS")
@@ -194,7 +195,8 @@ def test_redis_otherwise_is_refused(
     changes = {"ca_file": getattr(certificates, authority)} | ({} if shows else {"cert_file": None})
     settings = on_redis(redis_port, host, certificates, **changes)
     board = live.use(settings)
-    board.put("t3", {"state": "STARTED"})  # a courtesy: it says so, and goes on
+    board.put("t3", {"state": "STARTED"})
+    board.flush()  # a courtesy: it says so, and goes on
     assert "what runs is not shown" in caplog.text
     assert board.get("t3") == {}
     with pytest.raises(redis.ConnectionError):
