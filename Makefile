@@ -16,7 +16,7 @@ FLOWER_ARGS ?=
 PYTEST_ARGS ?=
 # Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make. A browser that
 # plays without a hitch needs the machine for itself.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 # Where PYTEST_ARGS choose, they may choose no test of one of the two kinds: pytest's status 5.
 NONE_CHOSEN = $(if $(PYTEST_ARGS),|| [ $$? -eq 5 ])
 LOCK_ARGS ?=
@@ -26,7 +26,7 @@ STAMP := .venv/.set-up
 INPUTS := pyproject.toml requirements.lock tests/house/environment.py control/web/install.py \
           $(wildcard control/web/package-lock.json tests/npm/package-lock.json)
 
-.PHONY: help setup test test-fast chaos lint format bench demo flower lock clean clean-all
+.PHONY: help setup test test-fast test-slow chaos lint format bench demo flower lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,7 +46,7 @@ $(STAMP): $(INPUTS)
 test: $(STAMP) ## Run all tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
 	@$(BIN)/python -m tests.house.system chromium postgresql rabbitmq redis
 	@$(BIN)/python -m control.web.install
-	@$(BIN)/python -m pytest -m "not browser and not chaos" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(BIN)/python -m pytest -m "not browser and not chaos and not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
 	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)
 
 test-fast: $(STAMP) ## Run the unit tests alone
@@ -55,6 +55,10 @@ test-fast: $(STAMP) ## Run the unit tests alone
 chaos: $(STAMP) ## Kill, cut off and fill up one thing after the other under load, and show how it recovers
 	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis
 	@$(BIN)/python -m pytest tests/chaos -m chaos -v -s $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## Run the tests that `test` leaves out: those that show on another server what others show
+	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis
+	@$(BIN)/python -m pytest -m slow --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style, types, who imports whom, and the lock
 	@$(BIN)/ruff check .

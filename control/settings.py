@@ -23,8 +23,9 @@ class LedgerSettings(BaseSettings):
     """Where the truth is kept."""
 
     model_config = _config("DATABASE_")
-    url: str = "sqlite:///var/afterlive.sqlite"
-    """SQLAlchemy URL: SQLite embedded, `postgresql+psycopg://…` in production."""
+    url: str = Field(default="sqlite:///var/afterlive.sqlite", repr=False)
+    """SQLAlchemy URL: SQLite embedded, `postgresql+psycopg://…` in production. It may hold a password, so no settings
+    that are printed show it."""
 
 
 class BusSettings(BaseSettings):

@@ -27,7 +27,7 @@ from tests.house import system
 
 _START_SECONDS = 20
 _STOP_SECONDS = 10
-_SERVERS = ("rclone", "postgres", "rabbitmq", "beam", "erl", "epmd", "inet_gethost", "redis")
+_SERVERS = ("rclone", "postgres", "rabbitmq", "beam", "epmd", "redis")
 
 
 def free_port() -> int:
@@ -210,8 +210,11 @@ def _await_postgresql(port: int) -> None:
 
 def children() -> list[psutil.Process]:
     """What this process started and still runs, but for the servers tests share."""
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if not any(name in process.name() for name in _SERVERS)]
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        if not any(name in child.name() for name in _SERVERS):  # what those start is theirs, whatever its name
+            found += [child, *child.children(recursive=True)]
+    return found
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 from control import telemetry
 from control.bus.names import TaskSpec
-from control.bus.publish import DEADLINE, PUBLISHED_AT
+from control.bus.publish import DEADLINE, FIRST, PUBLISHED_AT
 from control.bus.rights import ANSWERS
 from control.bus.topology import is_addressed
 
@@ -83,6 +83,6 @@ def refusal(spec: TaskSpec | None, message: Any) -> str | None:
 
 def _is_sane(headers: dict[str, Any]) -> bool:
     task_id = headers.get("id")
-    numbers = [headers.get(name) for name in ("retries", PUBLISHED_AT, DEADLINE)]
+    numbers = [headers.get(name) for name in ("retries", PUBLISHED_AT, FIRST, DEADLINE)]
     named = isinstance(task_id, str) and 0 < len(task_id) <= _ID_LENGTH
     return named and all(isinstance(number, int | None) for number in numbers)

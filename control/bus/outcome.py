@@ -25,8 +25,8 @@ from control.bus import live, names
 from control.bus.failure import Failure, Reason
 from control.bus.messages import Problem
 from control.bus.names import TaskSpec
-from control.bus.publish import DEADLINE, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
-from control.errors import AfterliveError, TaskFailed
+from control.bus.publish import DEADLINE, FIRST, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
+from control.errors import AfterliveError, StorageUnavailable, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
 # What a worker made must be told; while the broker is away it waits with it, message in hand.
@@ -34,6 +34,8 @@ _PATIENCE_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 2.0
 # PostgreSQL's classes of errors that are no fault of a statement: the connection, resources, the operator.
 _AWAY: Final = ("08", "53", "57P")
+_STORE_PAUSE_SECONDS: Final = 30
+_LONGEST_OUTAGE_SECONDS: Final = 3600.0
 GaveUp = Callable[[dict[str, Any], BaseException], None]
 
 
@@ -82,13 +84,25 @@ def ledger_is_away(error: BaseException) -> bool:
 
 
 def put_off(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error: BaseException) -> NoReturn:
-    """Until the ledger is back, as often as it takes: no try of the task's counts."""
-    log.warning("%s waits for the ledger: %s", spec.name, scrub(spec, payload, str(error).partition("\n")[0]))
+    """Until the ledger, or the object store, is back: no try of the task's counts."""
+    log.warning("%s is put off: %s", spec.name, scrub(spec, payload, str(error).partition("\n")[0]))
     live.waits(str(self.request.id))
-    # With the message in hand: those that wait in the queue need not each find out for themselves.
-    time.sleep(_PAUSE_SECONDS)
-    send_or_keep(self, replace(again(self, spec, payload), delay_seconds=1))
-    raise Retry(when=datetime.now(UTC) + timedelta(seconds=1)) from None
+    # What costs much to make is not made again every few seconds, to find the store still away.
+    delay = math.ceil(min(max(spec.retry.first_seconds, _PAUSE_SECONDS), _STORE_PAUSE_SECONDS))
+    if ledger_is_away(error):
+        delay = 1
+        # With the message in hand: those that wait in the queue need not each find out for themselves.
+        time.sleep(_PAUSE_SECONDS)
+    send_or_keep(self, replace(again(self, spec, payload), delay_seconds=delay))
+    raise Retry(when=datetime.now(UTC) + timedelta(seconds=delay)) from None
+
+
+def is_outage(self: Task[..., Any], error: BaseException) -> bool:
+    """Whether what failed is a server the task needs, not the task: the ledger, for however long; the object store, for
+    an hour, as what looks like an outage there may be a setting that is wrong."""
+    first = self.request.get(FIRST)
+    young = first is None or time.time() - int(first) / 1000 < _LONGEST_OUTAGE_SECONDS
+    return ledger_is_away(error) or (isinstance(error, StorageUnavailable) and young)
 
 
 def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: int | None = None) -> Outgoing:
@@ -113,6 +127,7 @@ def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: i
         delay_seconds=wait or 0,
         retries=request.retries + (1 if wait is not None else 0),
         canvas={key: value for key, value in canvas.items() if value is not None},
+        first_ms=request.get(FIRST),
     )
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger("afterlive.publish")
 # minutes. A wait that was asked for is not latency, so a delayed message carries the time it is due.
 PUBLISHED_AT: Final = "afterlive_published_ms"
 DEADLINE: Final = "afterlive_deadline_ms"
+FIRST: Final = "afterlive_first_ms"
 FAILURE: Final = "afterlive_failure"
 _HIDDEN: Final = "***"
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -43,6 +44,8 @@ class Outgoing:
     retries: int = 0
     canvas: dict[str, Any] = field(default_factory=dict)
     """What Celery keeps of the group, chain or chord a task is of."""
+    first_ms: int | None = None
+    """When the task was first sent, whatever became of it since."""
     published_ms: int | None = None
     """When it was first sent, where this only moves it elsewhere."""
     failure: dict[str, Any] | None = None
@@ -51,6 +54,7 @@ class Outgoing:
     def headers(self, app: Celery) -> dict[str, Any]:
         """Ours, in the message."""
         made: dict[str, Any] = {PUBLISHED_AT: self.published_ms or _ms(time.time() + self.delay_seconds)}
+        made[FIRST] = self.first_ms or made[PUBLISHED_AT]
         if self.spec.deadline_seconds is not None:
             made[DEADLINE] = _ms(self.since + self.spec.deadline_seconds)
         if self.failure is not None:

@@ -39,7 +39,7 @@ from control.bus.outcome import (
     answer,
     bury,
     fail,
-    ledger_is_away,
+    is_outage,
     may_retry,
     put_off,
     retry,
@@ -156,7 +156,7 @@ def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: 
         bury(self, spec, {}, "refused", error)
         raise TaskFailed(task=spec.name, reason=error.detail) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  (the one place that decides what becomes of any error)
-        if ledger_is_away(error):
+        if is_outage(self, error):
             outcome = "put off"
             put_off(self, spec, payload, error)
         if may_retry(error) and request.retries < spec.retry.times:

@@ -132,8 +132,10 @@ def _object_store(settings: Settings) -> Iterator[Check]:
 
 
 def _broker(settings: Settings) -> Iterator[Check]:
-    from kombu import Connection
     from kombu.exceptions import KombuError
+
+    from control.bus.app import make_app
+    from control.bus.declare import missing
 
     url = settings.bus.broker_url.get_secret_value()
     if url.startswith("memory:"):
@@ -141,14 +143,19 @@ def _broker(settings: Settings) -> Iterator[Check]:
         return
     remedy = "start it, or correct AFTERLIVE_BUS_BROKER_URL"
     try:
-        with Connection(url, connect_timeout=_SERVER_SECONDS) as connection:
+        # As workers connect: with the certificates of the settings.
+        with make_app(settings.bus).connection_for_read(connect_timeout=_SERVER_SECONDS) as connection:
             unreachable: tuple[type[BaseException], ...] = (*connection.connection_errors, KombuError, OSError)
             try:
                 connection.connect()
             except unreachable as error:
                 yield fail("broker", f"{connection.as_uri()}: {_one_line(error)}", remedy)
             else:
-                yield ok("broker", connection.as_uri())
+                shown, absent = connection.as_uri(), missing(connection)
+                if absent:
+                    yield warn("broker", f"{shown}: it has no {', '.join(absent)}", "run 'afterlive topology'")
+                else:
+                    yield ok("broker", f"{shown}, all queues there")
     except (ImportError, KeyError, ValueError) as error:
         yield fail("broker", f"its URL cannot be used: {_one_line(error)}", remedy)
 

@@ -19,6 +19,7 @@ from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.web import pages
 from media_worker.ffmpeg import ffmpeg_path
+from tests.brokers import RabbitMQ
 from tests.services import S3Server, free_port
 
 SECRET = "never-shown"
@@ -110,6 +111,16 @@ def test_servers_that_cannot_be_reached(settings: Settings) -> None:
     assert "127.0.0.1" in checks["broker"].detail
     assert checks["results"].status is Status.WARN
     assert time.monotonic() - began < 30
+
+
+def test_a_broker_without_queues_is_told_from_one_with_them(settings: Settings, rabbitmq: RabbitMQ) -> None:
+    for topology, status in ((False, Status.WARN), (True, Status.OK)):
+        url = rabbitmq.vhost(topology=topology)
+        settings.bus.broker_url = SecretStr(url)
+        check = found(own.checks(settings))["broker"]
+        assert check.status is status
+        assert ("high_priority" in check.detail) is not topology
+        rabbitmq.forget(url)
 
 
 @pytest.mark.parametrize("url", ["nonsense://host", "amqp://host:not-a-port/"])

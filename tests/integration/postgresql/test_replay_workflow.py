@@ -6,6 +6,8 @@ from control.settings import LedgerSettings, Settings
 from tests.integration.test_replay_workflow import *  # noqa: F403
 from tests.services import PostgresqlServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(settings: Settings, postgresql_server: PostgresqlServer) -> Settings:

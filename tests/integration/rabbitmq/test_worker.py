@@ -52,6 +52,7 @@ def test_a_chunk_is_handed_back_at_once(works: Works, tmp_path: Path) -> None:
     second.terminate()
 
 
+@pytest.mark.slow  # what `tests/chaos` shows too, of all tiers at once
 def test_it_outlives_its_broker(works: Works, tmp_path: Path) -> None:
     """Killed and restarted, with a worker in the middle of a task."""
     folder = tmp_path / "own-broker"
