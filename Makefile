@@ -43,7 +43,7 @@ $(STAMP): $(INPUTS)
 	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \
 	exit 1
 
-test: $(STAMP) ## Run all tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
+test: $(STAMP) ## Run the tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
 	@$(BIN)/python -m tests.house.system chromium postgresql rabbitmq redis
 	@$(BIN)/python -m control.web.install
 	@$(BIN)/python -m pytest -m "not browser and not chaos and not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
