@@ -83,7 +83,7 @@ class WorkerSettings(BaseSettings):
     model_config = _config("WORKER_")
     host: str = "127.0.0.1"
     """Address `/metrics` and `/healthz` answer on."""
-    port: int = Field(default=9100, ge=0, le=65535)
+    port: int = Field(default=9250, ge=0, le=65535)
     """Their port; 0 is none. Two workers on one machine need two."""
 
 

@@ -58,7 +58,7 @@ class Confirmed:
 
     def publish(self, messages: Sequence[Outgoing]) -> list[AfterliveError | None]:
         """In order; BrokerUnavailable for those that were not confirmed in time (they may be on the bus all the same),
-        MessageRefused for those no queue takes."""
+        MessageRefused for those no queue takes, or takes now."""
         return self._run(self._publish(messages))
 
     def announce(self, events: Sequence[Announcement]) -> list[AfterliveError | None]:
@@ -146,7 +146,8 @@ class Confirmed:
         except PublishError:  # returned: neither a queue nor the alternate exchange took it
             return MessageRefused(task=message.spec.name, reason="no queue takes it: run 'afterlive topology'")
         except DeliveryError:
-            return BrokerUnavailable(reason=f"the queue {message.spec.queue} refused it: it is full, or moving")
+            reason = f"the queue {message.spec.queue} refused it: it is full, or moving"
+            return MessageRefused(task=message.spec.name, reason=reason)
         except _UNREACHABLE as error:
             return _Lost(reason=_said(error))
         telemetry.PUBLISH_SECONDS.observe(time.perf_counter() - started)

@@ -46,7 +46,7 @@ class TaskSpec:
     deadline_seconds: float | None = None
     """How long after the fact it is of any use; later it is dropped and counted, never done."""
     courtesy: bool = False
-    """Nobody misses one that is lost: no confirmation is waited for, no failure is reviewed."""
+    """Nobody misses one that is lost: it is tried once, and no failure of it is reviewed."""
 
     @property
     def routing_key(self) -> str:

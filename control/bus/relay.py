@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from control import telemetry
 from control.bus.names import CATALOGUE
 from control.bus.publish import Announcement, Outgoing, publisher_of
+from control.errors import MessageRefused
 from control.ledger import commits, outbox
 from control.ledger.base import now
 from control.ledger.engine import Ledger
@@ -24,6 +25,7 @@ _CROWD: Final = 8
 _GATHER_SECONDS: Final = 0.02
 _LOOK_EVERY_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_REFUSED_SECONDS: Final = 5.0
 _STRANGE_SECONDS: Final = 3600.0
 
 
@@ -72,17 +74,22 @@ class Relay:
             known += events
             done = [row.id for row, problem in zip(known, problems, strict=True) if problem is None]
             strange = [row.id for row in rows if row not in known]
+            refused = [row.id for row, told in zip(known, problems, strict=True) if isinstance(told, MessageRefused)]
             if self._shared:
-                _mark(session, done, strange)
+                _mark(session, done, refused, strange)
         if not self._shared:
             with self._ledger.write() as session:
-                _mark(session, done, strange)
+                _mark(session, done, refused, strange)
         telemetry.OUTBOX_SENT.inc(len(done))
         if strange:
             telemetry.OUTBOX_ERRORS.inc(len(strange))
             log.error("%d messages of tasks that are not in the catalogue wait in the outbox", len(strange))
-        if problem := next((problem for problem in problems if problem is not None), None):
-            raise problem
+        lost = [problem for problem in problems if problem is not None]
+        if refused:
+            telemetry.OUTBOX_ERRORS.inc(len(refused))
+            log.warning("%d messages wait %.0f s: %s", len(refused), _REFUSED_SECONDS, lost[0].detail)
+        if away := next((problem for problem in lost if not isinstance(problem, MessageRefused)), None):
+            raise away
         return len(rows)
 
     def look(self) -> None:
@@ -123,7 +130,9 @@ def _event(row: OutboxRow) -> Announcement:
     return Announcement(row.task.removeprefix(outbox.EVENT), row.payload)
 
 
-def _mark(session: Session, done: list[int], strange: list[int]) -> None:
+def _mark(session: Session, done: list[int], refused: list[int], strange: list[int]) -> None:
     outbox.sent(session, done)
+    # One queue is full: what is for the others, and came later, must not wait behind it.
+    outbox.postpone(session, refused, _REFUSED_SECONDS)
     # Another version of this program may know it; what comes after it need not wait.
     outbox.postpone(session, strange, _STRANGE_SECONDS)

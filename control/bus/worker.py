@@ -54,9 +54,7 @@ class Worker:
         pulse = Pulse()
         refresh = self._start_helpers()
         if self._port:
-            health = HealthServer(self._settings.worker.host, self._port, pulse, refresh)
-            health.start()
-            self._ends.append(health.stop)
+            self._ends.append(self._serve(pulse, refresh))
         signals.setup_logging.connect(_leave_logs_alone, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         if not self._media:
@@ -97,6 +95,19 @@ class Worker:
             if names := missing(connection):
                 reason = f"the broker has no {', '.join(names)}: run 'afterlive topology' first"
                 raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason=reason)
+
+    def _serve(self, pulse: Pulse, refresh: list[Callable[[], None]]) -> Callable[[], None]:
+        """Start `/metrics` and `/healthz`; what stops them."""
+        host = self._settings.worker.host
+        try:
+            health = HealthServer(host, self._port, pulse, refresh)
+        except OSError as error:
+            reason = (
+                f"{host}:{self._port} cannot be listened on ({error.strerror}); each worker of a machine needs its own"
+            )
+            raise ConfigurationError(setting="AFTERLIVE_WORKER_PORT", reason=reason) from None
+        health.start()
+        return health.stop
 
     def _start_helpers(self) -> list[Callable[[], None]]:
         """What a tier with a ledger does besides; the media tier has none, nor the packages for it."""

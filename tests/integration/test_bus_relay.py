@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from control.bus import relay as relay_module
 from control.bus.app import make_app
 from control.bus.publish import Announcement, Outgoing, use_publisher
 from control.bus.relay import Relay
-from control.errors import AfterliveError, BrokerUnavailable
+from control.errors import AfterliveError, BrokerUnavailable, MessageRefused
 from control.ledger import outbox
 from control.ledger.engine import Ledger
 from control.ledger.models import OutboxRow
@@ -46,6 +47,7 @@ class Broker:
     def __init__(self) -> None:
         self.got: list[int] = []
         self.refuse: Callable[[int], bool] = lambda _: False
+        self.full: Callable[[int], bool] = lambda _: False
         self.asked = 0
 
     def publish(self, messages: Sequence[Outgoing]) -> list[AfterliveError | None]:
@@ -53,6 +55,8 @@ class Broker:
         return [self._take(message.payload["number"]) for message in messages]
 
     def _take(self, number: int) -> AfterliveError | None:
+        if self.full(number):
+            return MessageRefused(task=SPEC.name, reason="its queue is full")
         if self.refuse(number):
             return BrokerUnavailable(reason="the broker is away")
         self.got.append(number)
@@ -182,6 +186,19 @@ def test_what_was_sent_and_could_not_be_marked_is_sent_again(
     assert (broker.got, left(ledger)) == ([1, 2], 2)
     relay.run_once()
     assert (broker.got, left(ledger)) == ([1, 2, 1, 2], 0)
+
+
+def test_a_full_queue_holds_up_no_other(
+    relay: Relay, ledger: Ledger, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though more than a batch waits for it, and all of that is older."""
+    monkeypatch.setattr(relay_module, "_REFUSED_SECONDS", 1.0)
+    broker.full = lambda number: number < 450
+    add(ledger, *range(450), 1000)
+    relay.start()
+    until(lambda: broker.got == [1000], "the one for another queue", seconds=3)
+    broker.full = lambda _: False
+    until(lambda: len(broker.got) == 451 and left(ledger) == 0, "the others, once there is room")
 
 
 def test_nothing_of_a_transaction_that_was_undone_is_sent(relay: Relay, ledger: Ledger, broker: Broker) -> None:

@@ -120,6 +120,13 @@ def test_a_worker_without_queues_says_what_to_run(works: Works, rabbitmq: broker
     rabbitmq.forget(url)
 
 
+def test_a_port_that_is_taken_is_named(works: Works, worker: Process) -> None:
+    done = works.platform.run("worker", "fast", "--port", str(worker.port))
+    assert done.returncode == 1
+    assert "AFTERLIVE_WORKER_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("tier", ["fast", "notify", "media"])
 def test_a_worker_needs_a_real_broker(works: Works, tier: str) -> None:
     done = works.platform.run("worker", tier, AFTERLIVE_BUS_BROKER_URL="memory://")
