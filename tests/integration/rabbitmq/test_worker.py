@@ -43,7 +43,7 @@ def test_a_chunk_is_handed_back_at_once(works: Works, tmp_path: Path) -> None:
     works.until(lambda: lines(tmp_path / "0") and lines(tmp_path / "1"), "both run")
     asked = time.monotonic()
     assert first.terminate() == 0
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 15  # the work itself takes thirty seconds
     assert len(lines(tmp_path / "0")) == len(lines(tmp_path / "1")) == 1
     assert first.said().count("outcome=handed-back") == 2
     second = works.platform.worker("media", AFTERLIVE_MEDIA_CONCURRENCY="4")
