@@ -59,6 +59,7 @@ _DECODERS: Final = {
 }
 _REQUIRED_DECODERS: Final = {"H.264", "AAC"}
 _FILTERS: Final = ("zscale", "tonemap")
+_AUTOGROUP: Final = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 def checks(settings: Settings) -> Iterator[Check]:
@@ -76,6 +77,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield _filters(ffmpeg)
     yield _scratch(settings.media)
     yield _lifeline()
+    yield _gives_way()
     yield from _devices()
 
 
@@ -163,6 +165,19 @@ def _lifeline() -> Check:
     if shutil.which("setpriv"):
         return ok("clean end", "ffmpeg ends with a worker that is killed (setpriv)")
     return info("clean end", "there is no setpriv: of a worker that is killed, ffmpeg ends at its next write")
+
+
+def _gives_way() -> Check:
+    name = "gives way"
+    if not hasattr(os, "SCHED_IDLE"):
+        return info(name, "this system has no idle priority: latency-bound work belongs on other machines")
+    if _AUTOGROUP.exists() and _AUTOGROUP.read_text().strip() == "1":
+        return info(
+            name,
+            "ffmpeg has the lowest weight; where fast workers or the broker share this machine, "
+            "'sysctl kernel.sched_autogroup_enabled=0' lets it run idle across sessions (half their latency)",
+        )
+    return ok(name, "ffmpeg runs only where nobody else would")
 
 
 def _devices() -> Iterator[Check]:

@@ -8,13 +8,15 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
+from control.bus import names
 from control.bus.messages import AudioResult, ChunkResult, Plan, ThumbnailResult, Track
-from control.ledger import events, parts, replays
+from control.ledger import events, outbox, parts, replays
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import Part, Replay
 from control.storage import ObjectStore
 from control.telemetry import REPLAY_SECONDS, REPLAYS
+from pipelines.claim import Claim
 from pipelines.jobs import facts_of
 from pipelines.playlists import (
     IFRAME_PLAYLIST,
@@ -56,23 +58,27 @@ def _publish_once(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) 
         grown = in_a_row >= max(1, int(replay.published_chunks * _GROWTH) + 1)
         if not (whole or (sounding and grown)):
             return None
-        claim = replays.claim_publishing(session, replay)
-        if claim is None:
+        at = replays.claim_publishing(session, replay)
+        if at is None:
+            # Or nobody does any more: then this comes when the claim of who was killed at it has run out.
+            again = {"replay_id": replay_id, "run": run}
+            outbox.add(session, names.PUBLISH_REPLAY, again, delay_seconds=replays.PUBLISHING_LEASE_SECONDS + 1)
             return None
         done = [part for part in parts.of_replay(session, replay_id, state="done") if part.kind != "recording"]
         session.refresh(replay, ("info", "plan"))
-    prefix = replay.prefix
+    prefix, claim = replay.prefix, Claim(ledger, replay_id, at)
     try:
-        written = _write(store, replay, done, complete=whole)
-        if whole:
-            # Before it counts as completed: then a process that dies in between does it again.
-            store.delete_prefix(f"{prefix}.work/")
-        counts = _count(ledger, replay_id, run, claim, in_a_row, written, complete=whole)
+        with claim:
+            written = _write(store, replay, done, complete=whole)
+            if whole:
+                # Before it counts as completed: then a process that dies in between does it again.
+                store.delete_prefix(f"{prefix}.work/")
+        counts = _count(ledger, replay_id, run, claim.at, in_a_row, written, complete=whole)
         if not counts:
-            take_back(ledger, store, replay_id, prefix, claim)
+            take_back(ledger, store, replay_id, prefix, claim.at)
     finally:
         with ledger.write() as session:
-            replays.release_publishing(session, replay_id, claim)
+            replays.release_publishing(session, replay_id, claim.at)
     with ledger.read() as session:
         replay = replays.get(session, replay_id)
         return replay.run if replay.state == "transcoding" else None

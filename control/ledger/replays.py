@@ -9,7 +9,6 @@ from typing import Any, Final
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from control.bus.names import PUBLISH_REPLAY
 from control.errors import NotFound
 from control.ledger import events
 from control.ledger.base import LOCK, now
@@ -17,8 +16,8 @@ from control.ledger.models import Replay
 
 ACTIVE: Final = ("waiting", "probing", "transcoding")
 FINAL: Final = ("completed", "failed", "cancelled")
-# Nobody can still be writing after the task's hard limit.
-_PUBLISHING_LEASE: Final = timedelta(seconds=PUBLISH_REPLAY.hard_seconds)
+PUBLISHING_LEASE_SECONDS: Final = 20
+"""Who writes playlists renews the claim to do so well within this; who does not is gone."""
 
 
 def get(session: Session, replay_id: str) -> Replay:
@@ -91,13 +90,22 @@ def cleaned(session: Session, replay_id: str, run: int) -> bool:
 
 
 def claim_publishing(session: Session, replay: Replay) -> datetime | None:
-    """Become the only one who writes this replay's playlists, until `release_publishing` or the task's hard limit.
+    """Become the only one who writes this replay's playlists, until `release_publishing`, as long as it is renewed.
     The claim, which `release_publishing` wants back; None where somebody else has it."""
     at = now()
-    free = or_(Replay.publishing_since.is_(None), Replay.publishing_since < at - _PUBLISHING_LEASE)
+    lapsed = Replay.publishing_since < at - timedelta(seconds=PUBLISHING_LEASE_SECONDS)
+    free = or_(Replay.publishing_since.is_(None), lapsed)
     where = (Replay.id == replay.id) & (Replay.run == replay.run) & Replay.state.in_(ACTIVE) & free
     claimed = session.execute(update(Replay).where(where).values(publishing_since=at))
     return at if claimed.rowcount == 1 else None  # type: ignore[attr-defined]
+
+
+def renew_publishing(session: Session, replay_id: str, claim: datetime) -> datetime | None:
+    """The claim that takes the place of this one; None where it had run out and somebody else has it now."""
+    at = now()
+    where = (Replay.id == replay_id) & (Replay.publishing_since == claim)
+    renewed = session.execute(update(Replay).where(where).values(publishing_since=at))
+    return at if renewed.rowcount == 1 else None  # type: ignore[attr-defined]
 
 
 def release_publishing(session: Session, replay_id: str, claim: datetime) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -284,11 +285,12 @@ def test_one_writes_playlists_at_a_time(ledger: Ledger) -> None:
         assert mine is not None
         assert replays.claim_publishing(session, replay) is None
     with ledger.write() as session:
-        # The one who had it took longer than the task may; it may not give back what is another's by now.
-        late = mine - replays._PUBLISHING_LEASE - (now() - mine)
+        # The one who had it did not renew it in time; it may not give back, or keep, what is another's by now.
+        late = now() - timedelta(seconds=replays.PUBLISHING_LEASE_SECONDS + 1)
         replays.touch(session, replay_id, publishing_since=late)
         theirs = replays.claim_publishing(session, replays.get(session, replay_id))
         assert theirs is not None
+        assert replays.renew_publishing(session, replay_id, late) is None
         assert not replays.release_publishing(session, replay_id, late)
         assert replays.release_publishing(session, replay_id, theirs)
         assert replays.claim_publishing(session, replays.get(session, replay_id)) is not None
