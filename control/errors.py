@@ -102,6 +102,30 @@ class SenderRefused(AfterliveError):
     code = "sender-refused"
 
 
+class ProviderRefused(SenderRefused):
+    """The {channel} was refused, as another provider might not: {reason}."""
+
+    code = "provider-refused"
+
+
+class RecipientRefused(SenderRefused):
+    """The {channel} was refused for its recipient: {reason}."""
+
+    code = "recipient-refused"
+
+
+class WebhookUrlRefused(AfterliveError):
+    """The webhook's URL is refused: {reason}."""
+
+    code = "webhook-url-refused"
+
+
+class WebhookEndpointDisabled(AfterliveError):
+    """The webhook endpoint {endpoint_id} was disabled: {reason}."""
+
+    code = "webhook-endpoint-disabled"
+
+
 class TaskFailed(AfterliveError):
     """{task} failed finally: {reason}"""
 
@@ -118,6 +142,108 @@ class Conflict(AfterliveError):
     """{reason}"""
 
     code = "conflict"
+
+
+class RateLimited(AfterliveError):
+    """Too many requests: {reason}."""
+
+    code = "rate-limited"  # with the fact `retry_after_seconds`
+
+
+class OtpWrong(AfterliveError):
+    """The code is wrong; {attempts_left} more may be tried."""
+
+    code = "otp-wrong"
+
+
+class OtpLocked(AfterliveError):
+    """Too many wrong codes were tried; a new one has to be asked for."""
+
+    code = "otp-locked"
+
+
+class OtpExpired(AfterliveError):
+    """The code is of no use: it expired, was used, was replaced by a later one, or never was."""
+
+    code = "otp-expired"
+
+
+class OrderRefused(AfterliveError):
+    """The order cannot be taken: {reason}."""
+
+    code = "order-refused"
+
+
+class ProductUnknown(OrderRefused):
+    """There is no product {product_id}."""
+
+    code = "product-unknown"
+
+
+class ProductInactive(OrderRefused):
+    """The product {product_id} is not for sale."""
+
+    code = "product-inactive"
+
+
+class OrderMixed(OrderRefused):
+    """All products of an order must have the same {what}."""
+
+    code = "order-mixed"
+
+
+class QuantityRefused(OrderRefused):
+    """The order cannot be taken: {reason}."""
+
+    code = "quantity-refused"
+
+
+class IdempotencyKeyReused(AfterliveError):
+    """This Idempotency-Key was used for another request."""
+
+    code = "idempotency-key-reused"
+
+
+class IdempotencyKeyInUse(AfterliveError):
+    """A request with this Idempotency-Key is still in progress."""
+
+    code = "idempotency-key-in-use"  # with the fact `retry_after_seconds`
+
+
+class AmountInvalid(AfterliveError):
+    """The amount {amount_minor} {currency} cannot be charged: {reason}."""
+
+    code = "amount-invalid"
+
+
+class PaymentsOff(AfterliveError):
+    """No payment gateway is set up: {reason}."""
+
+    code = "payments-off"
+
+
+class GatewayUnavailable(TransientError):
+    """The payment gateway gave no answer to go by: {reason}."""
+
+    code = "gateway-unavailable"
+
+
+class GatewayRefused(AfterliveError):
+    """The payment gateway refused: {reason}."""
+
+    code = "gateway-refused"
+
+
+class NoticeForged(AfterliveError):
+    """The notice is not the payment gateway's: {reason}."""
+
+    code = "notice-forged"
+
+
+class NoticeUnreadable(AfterliveError):
+    """The payment gateway's notice cannot be read: {reason}."""
+
+    code = "notice-unreadable"
 
 
 class PayloadInvalid(AfterliveError):
@@ -175,6 +301,12 @@ class RecordingTooLarge(InputError):
     """The recording {source} is too large: {reason}."""
 
     code = "recording-too-large"
+
+
+class PhoneInvalid(InputError):
+    """The phone number cannot be used: {reason}."""
+
+    code = "phone-invalid"
 
 
 class LadderInvalid(InputError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -117,6 +118,71 @@ class MediaSettings(BaseSettings):
     """A ladder file of your own; None is Apple's table."""
 
 
+class OtpSettings(BaseSettings):
+    """One-time passwords."""
+
+    model_config = _config("OTP_")
+    secret: SecretStr | None = None
+    """Hashes codes, numbers and addresses, and seals codes on their way; the same for the API and the workers of `fast`
+    and `notify`. Another one ends those that are under way. `afterlive up` makes one where there is none."""
+    digits: int = Field(default=6, ge=4, le=10)
+    validity_seconds: int = Field(default=300, ge=60, le=300)
+    """How long a code is of use."""
+    attempts: int = Field(default=5, ge=1, le=10)
+    """Wrong answers a code stands; then it is locked."""
+    resend_seconds: int = Field(default=30, ge=0, le=300)
+    """How long a number waits for its next code."""
+    hourly_per_phone: int = Field(default=5, ge=1)
+    hourly_per_ip: int = Field(default=20, ge=1)
+    """Of the end users' addresses, which the platform's back end names."""
+    region: str = "TW"
+    """Where numbers without a country code are from (ISO 3166-1)."""
+
+
+class ShopSettings(BaseSettings):
+    """Orders."""
+
+    model_config = _config("SHOP_")
+    reservation_seconds: int = Field(default=900, ge=1, le=7 * 24 * 3600)
+    """How long stock is kept for an order that is not paid."""
+    max_lines: int = Field(default=50, ge=1, le=500)
+    """Products in one order."""
+    max_quantity: int = Field(default=99, ge=1, le=1_000_000)
+    """Of one product in one order."""
+    idempotency_hours: int = Field(default=24, ge=1, le=30 * 24)
+    """How long an Idempotency-Key is remembered."""
+
+
+class AnalyticsSettings(BaseSettings):
+    """What is counted of streams."""
+
+    model_config = _config("ANALYTICS_")
+    grace_seconds: int = Field(default=60, ge=1, le=3600)
+    """Who gave no sign for so long has gone; twice as long as players let pass between two signs."""
+
+
+class ReportSettings(BaseSettings):
+    """Daily reports."""
+
+    model_config = _config("REPORT_")
+    zone: str = "Asia/Taipei"
+    """Time zone (IANA) whose days they are of."""
+    hour: int = Field(default=2, ge=0, le=23)
+    """From which hour on, there, the day before is reported of."""
+    locale: str = "zh-TW"
+    """Of the report on all sellers: zh-TW or en. A seller's own is of the seller's language."""
+
+
+class RetentionSettings(BaseSettings):
+    """What becomes of old streams."""
+
+    model_config = _config("RETENTION_")
+    days: int = Field(default=0, ge=0)
+    """So long after it ended, a stream's replay and events are removed; 0 keeps them for ever."""
+    apply: bool = False
+    """Whether the nightly cleaning really removes; without it, it tells what it would."""
+
+
 class NotifySettings(BaseSettings):
     """Mail and messages."""
 
@@ -124,10 +190,95 @@ class NotifySettings(BaseSettings):
     admins: list[str] = Field(default_factory=list)
     """Mail addresses (a JSON list) that are told of failures."""
     mail_url: SecretStr = SecretStr("console:")
-    """`console:` writes mails to the log; `smtp://user:password@host:587`, `smtps://…:465`."""
+    """`console:` writes mails to the log, `outbox:FOLDER` to files; `smtp://user:password@host:587`, `smtps://…:465`,
+    `ses:REGION` (Amazon SES, with boto3's own search for credentials)."""
     mail_from: str = "afterlive@localhost"
     mail_ca_file: Path | None = None
     """PEM file of who signed the mail server's certificate; None is the system's list."""
+    ses_endpoint: str | None = None
+    """For servers that speak SES' API; None is AWS."""
+    ses_configuration_set: str | None = None
+    bulk_per_second: float = Field(default=10.0, gt=0, le=1000)
+    """Mails a second that go out in bulk, all bulk sends together: what the provider allows, less what single mails
+    need."""
+    bulk_chunk: int = Field(default=10, ge=1, le=500)
+    """Mails of a bulk send that one task sends, and at most a second's worth."""
+    bulk_unsubscribe: str | None = None
+    """`https://…` or `mailto:…` where who wants no more bulk mail says so; a bulk send may name another."""
+    admin_locale: str = "en"
+    """Language of the mails to administrators: `en` or `zh-TW`."""
+    shop_name: str = "Afterlive"
+    """Whom mails are from, in their text."""
+    shop_url: str | None = None
+    """The shop's own pages: mails link to URL/orders/ID and URL/replays/STREAM; None: mails have no links."""
+    time_zone: str = "Asia/Taipei"
+    """Of the times in mails."""
+    sms_urls: list[SecretStr] = Field(default_factory=lambda: [SecretStr("console:")])
+    """Providers of text messages (a JSON list), the next one where one is away: `console:FOLDER` (or `console:`,
+    which is `var/outbox`) writes them into a file, to be read by whoever may, codes and numbers and all;
+    `sns:ap-northeast-1` is Amazon's (credentials by boto3's own search), `https://:TOKEN@host/path` another's."""
+    sms_sns_endpoint: str | None = None
+    """For servers that speak SNS; None is AWS."""
+    sms_http_fields: dict[str, SecretStr] = Field(
+        default_factory=lambda: {"to": SecretStr("{to}"), "text": SecretStr("{text}")}
+    )
+    """What an HTTP provider is sent (a JSON object): {to} is the number in E.164, {digits} the same without its +,
+    {text} the text, {key} the same each time the same message is sent. It may hold an account and its password."""
+    sms_http_format: Literal["json", "form"] = "json"
+    sms_http_id: str = "id"
+    """The field of the provider's JSON answer that names the message."""
+
+
+class PaymentSettings(BaseSettings):
+    """Payments, and the gateway they go through. Without a merchant there are none."""
+
+    model_config = _config("PAYMENT_")
+    gateway: str = "ecpay"
+    merchant_id: str | None = None
+    """ECPay's MerchantID."""
+    hash_key: SecretStr | None = None
+    """ECPay's HashKey and HashIV: whoever has them can say that something was paid."""
+    hash_iv: SecretStr | None = None
+    base_url: str = "https://payment.ecpay.com.tw"
+    """`https://payment-stage.ecpay.com.tw` for trials, `http://127.0.0.1:PORT` for `afterlive fake-ecpay`."""
+    methods: str = "Credit"
+    """ECPay's ChoosePayment. `ALL` lets buyers pay days later at a cash machine too; such payments it gives back to
+    nobody, that is done by hand."""
+    return_url: str | None = None
+    """Where the gateway reaches this API; None is `AFTERLIVE_API_PUBLIC_URL`."""
+    back_url: str | None = None
+    """Where the gateway sends a buyer who has paid; None is nowhere."""
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+    """How long the gateway may take to answer a question."""
+    accept_simulated: bool = False
+    """Take a payment that was only simulated for a real one: for trials, never in production."""
+    ask_after_seconds: float = Field(default=600.0, gt=0)
+    """A payment nothing was heard of for so long is asked for."""
+    expire_after_seconds: float = Field(default=24 * 3600.0, gt=0)
+    """A payment is not waited for any longer than this."""
+
+
+class WebhookSettings(BaseSettings):
+    """Webhooks to other systems."""
+
+    model_config = _config("WEBHOOK_")
+    allow_private: bool = False
+    """Whether they may go to private and loopback addresses."""
+    allow_http: bool = False
+    """Whether they may go without TLS, where anybody on the way can read them."""
+    ports: list[int] = Field(default_factory=list)
+    """The only ports they may go to (a JSON list); empty: any."""
+    ca_file: Path | None = None
+    """PEM file of who signed the receivers' certificates; None is the system's list."""
+    connect_seconds: float = Field(default=5.0, gt=0, le=30)
+    total_seconds: float = Field(default=15.0, gt=0, le=30)
+    """How long an attempt may take, from looking the host up to the answer."""
+    in_flight: int = Field(default=2, ge=1)
+    """Attempts at one endpoint at a time; at one that fails, one."""
+    retry_seconds: list[float] = Field(default_factory=lambda: [5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0])
+    """How long to wait after each attempt that failed, about a day in all (a JSON list); then it has failed."""
+    disable_seconds: float = Field(default=86400, gt=0)
+    """An endpoint at which all has failed for so long is disabled, and the administrators are told."""
 
 
 class Settings(BaseSettings):
@@ -138,8 +289,15 @@ class Settings(BaseSettings):
     storage: StorageSettings = Field(default_factory=StorageSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    shop: ShopSettings = Field(default_factory=ShopSettings)
+    analytics: AnalyticsSettings = Field(default_factory=AnalyticsSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    otp: OtpSettings = Field(default_factory=OtpSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
+    payment: PaymentSettings = Field(default_factory=PaymentSettings)
 
 
 _current: Settings | None = None

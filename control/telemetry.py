@@ -29,6 +29,24 @@ PUBLISH_SECONDS = Histogram(
 EXPIRED = Counter("afterlive_task_expired_total", "Tasks dropped because they came after their deadline", ["task"])
 DUPLICATES = Counter("afterlive_task_duplicates_total", "Messages whose effect was there already", ["task"])
 FAILED_TASKS = Gauge("afterlive_failed_tasks", "Finally failed tasks nobody has seen to", ["task"])
+NOTICES = Counter(
+    "afterlive_notices_total", "Mails and other messages to people by how they ended", ["channel", "template", "state"]
+)
+WEBHOOKS = Counter(
+    "afterlive_webhook_attempts_total", "Attempts to deliver a webhook by what came of them", ["outcome"]
+)
+WEBHOOKS_DISABLED = Counter("afterlive_webhook_endpoints_disabled_total", "Webhook endpoints disabled as they failed")
+ORDERS = Counter("afterlive_orders_total", "Orders by the state they came into", ["state"])
+PAYMENTS = Counter("afterlive_payments_total", "Payments by the state they came into", ["state"])
+PAYMENT_REPORTS = Counter(
+    "afterlive_payment_reports_total", "What gateways said of trades, and what came of it", ["gateway", "by", "outcome"]
+)
+PAYMENT_NOTICES = Counter(
+    "afterlive_payment_notices_total", "Gateways' notices: stored, known, forged or unreadable", ["gateway", "result"]
+)
+GATEWAY_SECONDS = Histogram(
+    "afterlive_gateway_seconds", "Questions to a payment gateway", ["question", "result"], buckets=_RUN_BUCKETS
+)
 TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
 TRANSCODE_FPS = Histogram(
     "afterlive_transcode_fps",

@@ -9,22 +9,27 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from control.ledger import failures, tasks
+from control.ledger import failures, notices, tasks, webhook_deliveries
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 
 log = logging.getLogger("afterlive.cleanup")
 _TASKS_KEPT: Final = timedelta(days=7)
+_NOTICES_KEPT: Final = timedelta(days=90)
 _FAILURES_KEPT: Final = timedelta(days=90)
+_WEBHOOKS_KEPT: Final = timedelta(days=30)
 # In one transaction. Others write in between; and who is ended half-way has done half, not nothing.
 _BATCH: Final = 2000
 
 
 def forget_tasks(ledger: Ledger, check: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Remove tasks that ended over a week ago, and failures that were replayed or discarded over 90 days ago; how many
-    of each. `check` is called in between, and may raise."""
+    of each. Messages to people go after as long, to other systems after 30 days. `check` is called in between, and may
+    raise."""
     failed = _all(ledger, failures.forget, now() - _FAILURES_KEPT, check)
     ended = _all(ledger, tasks.forget, now() - _TASKS_KEPT, check)
+    _all(ledger, notices.forget, now() - _NOTICES_KEPT, check)
+    _all(ledger, webhook_deliveries.forget, now() - _WEBHOOKS_KEPT, check)
     log.info("forgot tasks=%d failed_tasks=%d", ended, failed)
     return ended, failed
 

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from control.bus import names
 from control.bus.messages import AudioResult, ChunkResult, Plan, ThumbnailResult, Track
-from control.ledger import events, outbox, parts, replays
+from control.ledger import events, outbox, parts, replays, webhooks
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import Part, Replay
 from control.storage import ObjectStore
 from control.telemetry import REPLAY_SECONDS, REPLAYS
+from pipelines import sellers
 from pipelines.claim import Claim
 from pipelines.jobs import facts_of
 from pipelines.playlists import (
@@ -96,9 +97,12 @@ def _count(
             replays.touch(session, replay_id, playable_at=now())
             facts = {"replay_id": replay_id, "prefix": replay.prefix, "seconds": seconds}
             events.record(session, replay.stream_id, "replay.playable", **facts)
+            session.refresh(replay)
+            webhooks.emit_of_replay(session, "replay.playable", replay, seconds=seconds)
             _measure(replay, "playable")
         replays.touch(session, replay_id, published_chunks=chunks)
         if complete and replays.move(session, replay, ("transcoding",), "completed"):
+            sellers.replay_is_ready(session, replay)
             REPLAYS.labels("completed").inc()
             _measure(replay, "completed")
     return True

@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from control.bus import names
-from control.ledger import outbox, parts, replays
+from control.ledger import analytics, bulks, notices, order_upkeep, otp, outbox, parts, replays, webhook_deliveries
 from control.ledger.base import now
 from control.ledger.engine import Ledger
-from control.settings import MediaSettings
+from control.ledger.otp_vault import vault_of
+from control.settings import MediaSettings, current
 from pipelines import replay as flow
 from pipelines.jobs import job_of
 
@@ -27,6 +28,19 @@ def reconcile(ledger: Ledger, settings: MediaSettings, *, bus_is_empty: bool = F
         for replay in replays.left_behind(session, now() if bus_is_empty else now() - _STUCK):
             flow.clean_up(session, replay)
         unfinished = replays.unfinished(session)
+    with ledger.write() as session:
+        analytics.recount_lost(session, bus_is_empty=bus_is_empty)
+    with ledger.write() as session:
+        webhook_deliveries.send_lost(session, bus_is_empty=bus_is_empty)
+    with ledger.write() as session:
+        order_upkeep.send_lost(session, bus_is_empty=bus_is_empty)
+    with ledger.write() as session:
+        notices.send_lost(session, bus_is_empty=bus_is_empty)
+        bulks.send_lost(session, bus_is_empty=bus_is_empty)
+    otps = current().otp
+    if vault := vault_of(otps.secret):
+        with ledger.write() as session:
+            otp.renew_lost(session, vault, otps, bus_is_empty=bus_is_empty)
     sent = 0
     for replay_id in unfinished:
         try:

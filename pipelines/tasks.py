@@ -12,11 +12,11 @@ from control.bus.messages import Problem, Progress
 from control.bus.task import task
 from control.bus.work import Work
 from control.errors import AfterliveError
-from control.ledger import parts, tasks
+from control.ledger import otp, parts, tasks
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
 from control.storage import open_store
-from pipelines import cleanup, publish, replay
+from pipelines import checkout, cleanup, publish, replay, retention
 from pipelines.reconcile import reconcile as reconcile_ledger
 from pipelines.workflows import WORKFLOWS, Context
 
@@ -87,12 +87,18 @@ def publish_replay(replay_id: str, run: int) -> None:
     tasks.once(ledger, nothing)
 
 
+@task(names.ADVANCE_ORDER)
+def advance_order(order_id: str, fact: str) -> None:
+    """Have what becomes of an order its consequences."""
+    tasks.once(_ledger(), lambda session: checkout.advance(session, order_id, fact))
+
+
 @task(names.RECONCILE)
 def reconcile() -> None:
     """Send again what the ledger says is unfinished and nobody works on."""
     ledger = _ledger()
     reconcile_ledger(ledger, current().media)
-    tasks.once(ledger, nothing)
+    tasks.once(ledger, otp.tidy)
 
 
 @task(names.FORGET_TASKS)
@@ -100,4 +106,14 @@ def forget_tasks(work: Work) -> None:
     """Remove what is known of tasks that nobody asks for any more."""
     ledger = _ledger()
     cleanup.forget_tasks(ledger, work.check)
+    tasks.once(ledger, nothing)
+
+
+@task(names.CLEANUP_OLD_STREAMS)
+def cleanup_old_streams(work: Work, days: int | None = None, apply: bool | None = None) -> None:
+    """Remove streams nobody needs any more; the clock leaves it to the settings which, and whether."""
+    settings, ledger = current().retention, _ledger()
+    days = settings.days if days is None else days
+    apply = settings.apply if apply is None else apply
+    retention.clean_up(ledger, open_store(current().storage), days, apply=apply, check=work.check)
     tasks.once(ledger, nothing)

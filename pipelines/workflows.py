@@ -10,7 +10,7 @@ from celery import Celery
 from control import telemetry
 from control.bus import names
 from control.bus.broadcast import broadcast_cancel
-from control.ledger import outbox, parts, replays
+from control.ledger import analytics, outbox, parts, replays
 from control.ledger.engine import Ledger
 from control.settings import Settings
 from control.storage import ObjectStore
@@ -37,6 +37,13 @@ class Context:
 def make_replay(context: Context, facts: Mapping[str, Any]) -> None:
     with context.ledger.write() as session:
         replay.start(session, facts["replay_id"], facts["run"], context.settings.media)
+
+
+def begin_after_the_stream(context: Context, facts: Mapping[str, Any]) -> None:
+    """Its replay is made, and its figures are counted with the end it has now."""
+    with context.ledger.write() as session:
+        replay.start(session, facts["replay_id"], facts["run"], context.settings.media)
+        analytics.stream_ended(session, replays.get(session, facts["replay_id"]).stream_id)
 
 
 def clean_up_cancelled(context: Context, facts: Mapping[str, Any]) -> None:
@@ -74,7 +81,7 @@ def clean_up_completed(context: Context, facts: Mapping[str, Any]) -> None:
 
 
 WORKFLOWS: Final[Mapping[str, Handler]] = {
-    "stream.ended": make_replay,
+    "stream.ended": begin_after_the_stream,
     "replay.retried": make_replay,
     "replay.cancelled": clean_up_cancelled,
     "replay.failed": clean_up_failed,

@@ -70,6 +70,13 @@ class MailServer:
         return AuthResult(success=right, handled=False)
 
 
+def plain(mail: EmailMessage) -> str:
+    """Its plain text."""
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
 @contextmanager
 def mail_server(
     *, signed_by: trustme.CA | None = None, tls_from_the_start: bool = False, authenticated: bool = False

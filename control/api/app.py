@@ -8,7 +8,24 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
-from control.api import events, failed, health, metrics, playback, problems, redaction, streams, tasks
+from control.api import (
+    analytics,
+    events,
+    failed,
+    health,
+    mails,
+    metrics,
+    orders,
+    otp,
+    payments,
+    playback,
+    problems,
+    products,
+    redaction,
+    streams,
+    tasks,
+    webhooks,
+)
 from control.api.auth import KeyGate, KeyRing
 from control.api.middleware import AnnouncedBodyLimit, Observe
 from control.api.openapi import openapi
@@ -24,11 +41,19 @@ DESCRIPTION = """\
 What happens after the live moment: a stream ends, and its replay is playable at once.
 
 Every request needs an API key (`Authorization: Bearer KEY`, `X-API-Key: KEY`, or HTTP Basic with the key as the
-password), except health and playback links. Every error is a problem document (RFC 9457); switch on its `code`."""
+password), except health, playback links and payment gateways' notices. Every error is a problem document (RFC 9457);
+switch on its `code`."""
 TAGS = [
     {"name": "streams", "description": "Streams and their replays."},
     {"name": "tasks", "description": "Tasks on the bus: whether they run, and how they ended."},
     {"name": "failed tasks", "description": "Tasks that failed finally: to look through, to do again or to put aside."},
+    {"name": "one-time passwords", "description": "Codes by text message: each is right once."},
+    {"name": "products", "description": "What sellers sell, and how much there is of it."},
+    {"name": "orders", "description": "Stock is kept for an order until it is paid; what is paid is confirmed once."},
+    {"name": "payments", "description": "Orders are paid through a gateway, which tells how each payment ended."},
+    {"name": "webhooks", "description": "Other systems that are told of what happens, signed and tried for a day."},
+    {"name": "mails", "description": "Mails and other messages to people, bulk sends, and where sellers are told."},
+    {"name": "analytics", "description": "What was watched and sold, by stream and by day."},
     {"name": "playback", "description": "What a signed, expiring playback link opens. No key needed."},
     {"name": "operations", "description": "Health and metrics."},
 ]
@@ -64,8 +89,12 @@ def create_app(
     app.state.services = Services(
         settings, ledger, store, wake, signing_secret(settings), GroupCommit(ledger, streams.end_all), refresh
     )
-    for part in (streams, events, tasks, failed, health, metrics, playback):
+    shop = (products, orders, payments)
+    for part in (streams, events, tasks, failed, analytics, otp, *shop, webhooks, mails, health, metrics, playback):
         app.include_router(part.router, max_body_size=problems.LARGEST_BODY_BYTES)
+    orders.install(app)
+    otp.install(app)
+    payments.install(app, settings, ledger)
     problems.install(app)
     redaction.install()
     playback.install(app)

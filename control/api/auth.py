@@ -1,4 +1,4 @@
-"""API keys: without one, only health answers; playback links carry their own proof.
+"""API keys: without one, only health answers; playback links and payment gateways' notices carry their own proof.
 
 A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP Basic, so that a browser
 can open the documentation.
@@ -22,6 +22,9 @@ from control.api.problems import CrossSiteRefused, KeyRequired, problem_response
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 SIGNED_PREFIX = "/play/"
 """Everything under it checks a playback link itself."""
+NOTICES_PREFIX = "/webhooks/payment/"
+"""Everything under it checks a payment gateway's signature itself."""
+_SIGNED = (SIGNED_PREFIX, NOTICES_PREFIX)
 CHALLENGE = 'Bearer realm="afterlive", Basic realm="afterlive", charset="UTF-8"'
 
 
@@ -51,7 +54,7 @@ class KeyGate:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(SIGNED_PREFIX):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(_SIGNED):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

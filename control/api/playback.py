@@ -95,7 +95,7 @@ def status(stream_id: str, at_hand: AtHand, response: Response) -> PlaybackStatu
     response.headers.update({"Cache-Control": "no-store", **OPEN_TO_OTHER_SITES})
     return PlaybackStatus(
         title=view.title,
-        state=replay.state if replay else "live",
+        state=replay.state if replay else "live" if view.state == "live" else "removed",
         playable=bool(replay and replay.playable),
         progress=replay.progress if replay else 0.0,
         eta_seconds=replay.eta_seconds if replay else None,

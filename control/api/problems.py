@@ -76,6 +76,17 @@ STATUS: dict[type[errors.AfterliveError], int] = {
     errors.Conflict: 409,
     errors.Cancelled: 409,
     errors.InputError: 422,
+    errors.AmountInvalid: 422,
+    errors.GatewayRefused: 502,
+    errors.PaymentsOff: 503,
+    errors.WebhookUrlRefused: 422,
+    errors.RateLimited: 429,
+    errors.OtpWrong: 422,
+    errors.OtpLocked: 423,
+    errors.OtpExpired: 410,
+    errors.OrderRefused: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.IdempotencyKeyInUse: 409,
     KeyRequired: 401,
     CrossSiteRefused: 403,
     LinkInvalid: 403,
@@ -141,6 +152,8 @@ def problem_response(
     extra = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if "retry_after_seconds" in error.facts:
+        extra.setdefault("Retry-After", str(error.facts["retry_after_seconds"]))
     return _answer(problem(error.code, status, error.detail, request.url.path, **more), extra)
 
 

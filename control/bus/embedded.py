@@ -83,8 +83,9 @@ class Embedded:
         self._start_worker("fast", [names.HIGH, names.DEFAULT], _FAST_THREADS)
         self._start_worker("media", [names.LOW], self.settings.media.concurrency)
         self.clerk.start()
-        self.relay.start()
+        # Before the relay, which puts on the bus at once what waits: that is not lost, and must not look as if it were.
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
+        self.relay.start()
         self._beat.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:

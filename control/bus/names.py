@@ -56,6 +56,7 @@ class TaskSpec:
 
 _media = Retry(times=3, first_seconds=60)
 _quick = Retry(times=5, first_seconds=1, most_seconds=60)
+_mail = Retry(times=3, first_seconds=10)
 
 # Media tier. Messages held longer than RabbitMQ's consumer timeout (30 min by default) stop a worker: hence chunks.
 PROCESS_STREAM_RECORDING = TaskSpec(
@@ -103,8 +104,85 @@ FORGET_TASKS = TaskSpec(
 )
 
 # Of the bus itself.
-SEND_ADMIN_NOTIFICATION = TaskSpec(
-    "notify.send_admin_notification", DEFAULT, Retry(times=3, first_seconds=10), soft_seconds=240, hard_seconds=300
+SEND_ADMIN_NOTIFICATION = TaskSpec("notify.send_admin_notification", DEFAULT, _mail, soft_seconds=240, hard_seconds=300)
+
+# Orders and payments. What follows from a change of an order is decided where buyers wait for it.
+PROCESS_ORDER = TaskSpec("notify.process_order", HIGH, _quick, soft_seconds=240, hard_seconds=300, key="order_id")
+UPDATE_INVENTORY = TaskSpec("notify.update_inventory", HIGH, _quick, soft_seconds=240, hard_seconds=300, key="order_id")
+ADVANCE_ORDER = TaskSpec("pipelines.advance_order", HIGH, _quick, soft_seconds=60, hard_seconds=90, key="order_id")
+CHECK_ABANDONED_CARTS = TaskSpec(
+    "notify.check_abandoned_carts", DEFAULT, Retry(times=3), soft_seconds=240, hard_seconds=300
+)
+PROCESS_PAYMENT_WEBHOOK = TaskSpec(
+    "notify.process_payment_webhook", HIGH, _quick, soft_seconds=240, hard_seconds=300, key="trade_no"
+)
+# Not tried again blindly: each try asks the gateway first what became of the one before.
+RETRY_FAILED_PAYMENT = TaskSpec(
+    "notify.retry_failed_payment",
+    HIGH,
+    Retry(times=5, first_seconds=5, most_seconds=300),
+    soft_seconds=240,
+    hard_seconds=300,
+    key="payment_id",
+)
+REFUND_PAYMENT = TaskSpec(
+    "notify.refund_payment",
+    HIGH,
+    Retry(times=5, first_seconds=5, most_seconds=300),
+    soft_seconds=240,
+    hard_seconds=300,
+    key="payment_id",
+)
+RECONCILE_PAYMENTS = TaskSpec("notify.reconcile_payments", DEFAULT, Retry(times=3), soft_seconds=240, hard_seconds=300)
+
+# Messages to people: the payload names a row of the ledger, and nobody's address is on the bus.
+SEND_OTP_SMS = TaskSpec(
+    "notify.send_otp_sms",
+    HIGH,
+    Retry(times=2, first_seconds=1, most_seconds=5),
+    soft_seconds=30,
+    hard_seconds=45,
+    secret=frozenset({"sealed"}),
+    key="otp_id",
+    deadline_seconds=300,
+)
+SEND_ORDER_STATUS_SMS = TaskSpec(
+    "notify.send_order_status_sms",
+    DEFAULT,
+    Retry(times=2, first_seconds=10),
+    soft_seconds=60,
+    hard_seconds=90,
+    key="about",
+)
+
+
+def _mail_task(name: str) -> TaskSpec:
+    return TaskSpec(f"notify.{name}", DEFAULT, _mail, soft_seconds=240, hard_seconds=300, key="about")
+
+
+SEND_WELCOME_EMAIL = _mail_task("send_welcome_email")
+SEND_ORDER_CONFIRMATION_EMAIL = _mail_task("send_order_confirmation_email")
+SEND_PAYMENT_CONFIRMATION_EMAIL = _mail_task("send_payment_confirmation_email")
+SEND_REPLAY_READY_EMAIL = _mail_task("send_replay_ready_email")
+SEND_ABANDONED_CART_EMAIL = _mail_task("send_abandoned_cart_email")
+SEND_DAILY_REPORT_EMAIL = _mail_task("send_daily_report_email")
+SEND_BULK_EMAIL = TaskSpec("notify.send_bulk_email", DEFAULT, _mail, soft_seconds=240, hard_seconds=300, key="bulk_id")
+
+# To other systems: tried for a day.
+DELIVER_WEBHOOK = TaskSpec(
+    "notify.deliver_webhook", DEFAULT, Retry(times=3), soft_seconds=30, hard_seconds=45, key="delivery_id"
+)
+
+# What was watched and sold.
+_analytics = Retry(times=3, first_seconds=10)
+AGGREGATE_STREAM_ANALYTICS = TaskSpec(
+    "notify.aggregate_stream_analytics", DEFAULT, _analytics, soft_seconds=1500, hard_seconds=1740, key="stream_id"
+)
+GENERATE_DAILY_REPORT = TaskSpec(
+    "notify.generate_daily_report", DEFAULT, _analytics, soft_seconds=1500, hard_seconds=1740, key="day"
+)
+CLEANUP_OLD_STREAMS = TaskSpec(
+    "pipelines.cleanup_old_streams", DEFAULT, Retry(times=3, first_seconds=60), soft_seconds=1500, hard_seconds=1740
 )
 
 CATALOGUE: Final[dict[str, TaskSpec]] = {
@@ -122,6 +200,27 @@ CATALOGUE: Final[dict[str, TaskSpec]] = {
         RECONCILE,
         FORGET_TASKS,
         SEND_ADMIN_NOTIFICATION,
+        PROCESS_ORDER,
+        UPDATE_INVENTORY,
+        ADVANCE_ORDER,
+        CHECK_ABANDONED_CARTS,
+        PROCESS_PAYMENT_WEBHOOK,
+        RETRY_FAILED_PAYMENT,
+        REFUND_PAYMENT,
+        RECONCILE_PAYMENTS,
+        SEND_OTP_SMS,
+        SEND_ORDER_STATUS_SMS,
+        SEND_WELCOME_EMAIL,
+        SEND_ORDER_CONFIRMATION_EMAIL,
+        SEND_PAYMENT_CONFIRMATION_EMAIL,
+        SEND_REPLAY_READY_EMAIL,
+        SEND_ABANDONED_CART_EMAIL,
+        SEND_DAILY_REPORT_EMAIL,
+        SEND_BULK_EMAIL,
+        DELIVER_WEBHOOK,
+        AGGREGATE_STREAM_ANALYTICS,
+        GENERATE_DAILY_REPORT,
+        CLEANUP_OLD_STREAMS,
     )
 }
 

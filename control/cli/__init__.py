@@ -16,9 +16,11 @@ from control.errors import AfterliveError, Cancelled
 _OWN: Final = {
     "api": "control.cli.api",
     "beat": "control.cli.beat",
+    "cleanup": "control.cli.cleanup",
     "demo": "control.cli.demo",
     "doctor": "control.cli.doctor",
     "failed": "control.cli.failed",
+    "fake-ecpay": "control.cli.fake_ecpay",
     "replay": "control.cli.replay",
     "task": "control.cli.task",
     "topology": "control.cli.topology",
@@ -36,7 +38,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         try:
             if cmd_name in _OWN:
-                found = getattr(importlib.import_module(_OWN[cmd_name]), cmd_name)
+                found = getattr(importlib.import_module(_OWN[cmd_name]), cmd_name.replace("-", "_"))
             else:
                 points = entry_points(group="afterlive.commands", name=cmd_name)
                 found = next((point.load() for point in points), None)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 import httpx
 
+from control.cli import demo_shop
 from control.cli.logs import quiet_logs
 from control.cli.private import complete
 from control.cli.progress import clock, showing
@@ -40,7 +41,8 @@ class DemoFailed(AfterliveError):
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the API.  [default: a free one]")
 @click.option("--exit", "exit_at_end", is_flag=True, help="Fetch the replay back over HTTP, check it, and end.")
 def demo(source: Path | None, port: int, exit_at_end: bool) -> None:
-    """Show the main job: a stream ends, and its recording becomes a replay that plays in a browser.
+    """Show the main job: a stream ends, and its recording becomes a replay that plays in a browser. While it is live,
+    somebody orders and pays, at a gateway where no money moves.
 
     API and workers run in this process, on SQLite and a temporary folder; nothing is left behind.
     """
@@ -55,6 +57,7 @@ def demo(source: Path | None, port: int, exit_at_end: bool) -> None:
             recording = _recording(source, settings)
             _say("the recording", f"{recording.name}, {recording.stat().st_size / 1e6:.1f} MB")
             stream_id = _call(client, "POST", "/streams", {"title": recording.stem})["id"]
+            _buy(client, stream_id)
             ended = _call(client, "POST", f"/streams/{stream_id}/end", {"recording": str(recording)})
             _say("the stream ended", f"POST /streams/{stream_id}/end → 202, replay {ended['replay']['id']}")
             final = _follow(client, stream_id)
@@ -78,8 +81,10 @@ def _served(folder: Path, port: int) -> Iterator[tuple[Settings, str]]:
             "media": base.media.model_copy(update={"recording_roots": [recordings]}),
         }
     )
-    settings = complete(settings, folder)
-    with embedded_api(settings) as (_, app):
+    with (
+        demo_shop.gateway() as payment,
+        embedded_api(complete(settings.model_copy(update={"payment": payment}), folder)) as (workers, app),
+    ):
         server = Server(app, "127.0.0.1", port)
         thread = threading.Thread(target=server.run, name="api", daemon=True)
         thread.start()
@@ -89,7 +94,7 @@ def _served(folder: Path, port: int) -> Iterator[tuple[Settings, str]]:
             time.sleep(0.01)
         bound = server.servers[0].sockets[0].getsockname()[1]
         try:
-            yield settings, f"http://127.0.0.1:{bound}"
+            yield workers.settings, f"http://127.0.0.1:{bound}"
         finally:
             server.should_exit = True
             thread.join(10)
@@ -107,6 +112,13 @@ def _recording(source: Path | None, settings: Settings) -> Path:
     path = root / source.name
     shutil.copyfile(source, path)
     return path
+
+
+def _buy(client: httpx.Client, stream_id: str) -> None:
+    try:
+        demo_shop.buy(client, _call, _say, stream_id)
+    except (httpx.HTTPError, TimeoutError) as error:
+        raise DemoFailed(reason=str(error)) from error
 
 
 def _follow(client: httpx.Client, stream_id: str) -> dict[str, Any]:

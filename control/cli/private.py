@@ -36,14 +36,18 @@ def kept_secret(path: Path) -> SecretStr:
 
 
 def complete(settings: Settings, folder: Path) -> Settings:
-    """The settings with an API key and a signing secret, from `folder` where the environment has none."""
+    """The settings with an API key, a signing secret and one for one-time passwords, from `folder` where the
+    environment has none."""
     api = settings.api
     changes: dict[str, object] = {}
     if not api.keys:
         changes["keys"] = [kept_secret(folder / "api-key")]
     if api.signing_secret is None:
         changes["signing_secret"] = kept_secret(folder / "signing-secret")
-    return settings.model_copy(update={"api": api.model_copy(update=changes)})
+    otp = settings.otp
+    if otp.secret is None:
+        otp = otp.model_copy(update={"secret": kept_secret(folder / "otp-secret")})
+    return settings.model_copy(update={"api": api.model_copy(update=changes), "otp": otp})
 
 
 @contextmanager

@@ -22,8 +22,8 @@ HOME: Final = Path("var")
 def up(host: str | None, port: int | None) -> None:
     """Run the API and all workers in this process, until Ctrl-C.
 
-    Unfinished replays of an earlier run go on. An API key and the secret that signs playback links are made in `var/`
-    where the settings have none.
+    Unfinished replays of an earlier run go on. An API key and the secrets of playback links and one-time passwords are
+    made in `var/` where the settings have none.
     """
     settings = complete(Settings(), HOME)
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
+import control.ledger.analytics_models
 import control.ledger.models
-import control.ledger.task_models  # noqa: F401  (the tables of Base)
+import control.ledger.notice_models
+import control.ledger.order_models
+import control.ledger.otp_models
+import control.ledger.payment_models
+import control.ledger.task_models
+import control.ledger.webhook_models  # noqa: F401  (the tables of Base)
 from control.ledger.base import Base
 
 if TYPE_CHECKING:  # half as costly to load as all of SQLAlchemy, and needed at start-up alone
@@ -119,10 +125,16 @@ def alembic_config(connection: Connection) -> Config:
 def _engine(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
         kept = 5
+        # Errors are logged, and what a statement was given may be somebody's address: `hide_parameters`.
         return create_engine(
-            url, pool_pre_ping=True, pool_size=kept, max_overflow=_CONNECTIONS - kept, connect_args=_GONE_AFTER
+            url,
+            pool_pre_ping=True,
+            pool_size=kept,
+            max_overflow=_CONNECTIONS - kept,
+            connect_args=_GONE_AFTER,
+            hide_parameters=True,
         )
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

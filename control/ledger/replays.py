@@ -10,7 +10,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from control.errors import NotFound
-from control.ledger import events
+from control.ledger import events, webhooks
 from control.ledger.base import LOCK, now
 from control.ledger.models import Replay
 
@@ -52,6 +52,8 @@ def move(session: Session, replay: Replay, before: tuple[str, ...], after: str, 
         session.refresh(replay)
         if after in FINAL:
             events.record(session, replay.stream_id, f"replay.{after}", **_told(replay))
+            if after != "cancelled":  # who cancelled it knows
+                webhooks.emit_of_replay(session, f"replay.{after}", replay)
     return moved
 
 

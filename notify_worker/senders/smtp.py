@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 import smtplib
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from email.message import EmailMessage
-from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from control.errors import AfterliveError, ConfigurationError, SenderRefused, SenderUnavailable
-from notify_worker.senders.base import Mail
+from control.errors import AfterliveError, ConfigurationError, RecipientRefused, SenderRefused, SenderUnavailable
+from notify_worker.senders.base import Mail, MailSender
+from notify_worker.senders.mime import message
 
 log = logging.getLogger("afterlive.mail")
+KINDS: Final = "console:, outbox:FOLDER, smtp://…, smtps://… or ses:REGION"
 _SECONDS: Final = 20.0
 _PORTS: Final = {"smtp": 587, "smtps": 465}
+# No such mailbox, no such host, no such syntax, moved, no mail at all there (RFC 3463, 3.2; RFC 7505), disabled.
+_NO_MAILBOX: Final = re.compile(rb"5\.(1\.(1|2|3|6|10)|2\.1)\b")
 
 
 class SmtpSender:
@@ -37,22 +41,42 @@ class SmtpSender:
             self._port = 0
         # No word of the address itself: there is a password in it.
         if not self._port or not self._url.hostname:
-            raise ConfigurationError(setting="AFTERLIVE_NOTIFY_MAIL_URL", reason="console:, smtp://… or smtps://…")
+            raise ConfigurationError(setting="AFTERLIVE_NOTIFY_MAIL_URL", reason=KINDS)
         try:
             self._tls = ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise ConfigurationError(setting="AFTERLIVE_NOTIFY_MAIL_CA_FILE", reason=str(error)) from None
 
     def send(self, mail: Mail) -> None:
+        with self.many() as sender:
+            sender.send(mail)
+
+    @contextmanager
+    def many(self) -> Iterator[MailSender]:
+        """A sender by one connection, opened when it is needed, until the block ends."""
+        with ExitStack() as stack:
+            opened: list[smtplib.SMTP] = []
+
+            def server() -> smtplib.SMTP:
+                # A server that hung up, after an error or so many mails, is called again.
+                if not opened or opened[0].sock is None:
+                    opened[:] = [stack.enter_context(self._connected())]
+                return opened[0]
+
+            yield _Connected(self, server)
+
+    def send_by(self, server: Callable[[], smtplib.SMTP], mail: Mail) -> None:
+        """Send it by this connection. Raises as MailSender."""
         made = self._made(mail)
         try:
-            with self._connected() as server:
-                refused = server.send_message(made)
+            refused = server().send_message(made)
         except smtplib.SMTPResponseException as error:
-            raise _kind([error.smtp_code])(channel="mail", reason=f"the server said {error.smtp_code}") from None
+            # Before the mail itself it is we who are not liked: who logs in, who is the sender.
+            every = not isinstance(error, smtplib.SMTPDataError)
+            reason = f"the server said {error.smtp_code}"
+            raise _kind([error.smtp_code])(channel="mail", reason=reason, every=every) from None
         except smtplib.SMTPRecipientsRefused as error:
-            codes = sorted({code for code, _ in error.recipients.values()})
-            raise _kind(codes)(channel="mail", reason=f"the server refused the recipients: {codes}") from None
+            raise _refused(list(error.recipients.values())) from None
         except smtplib.SMTPNotSupportedError as error:
             raise SenderRefused(channel="mail", reason=str(error)) from None
         except ssl.SSLCertVerificationError as error:
@@ -67,16 +91,7 @@ class SmtpSender:
             log.warning("a mail was refused for %d of %d recipients: %s", len(refused), len(mail.to), codes)
 
     def _made(self, mail: Mail) -> EmailMessage:
-        made = EmailMessage()
-        made["From"], made["To"] = _address(self._sender), ", ".join(map(_address, mail.to))
-        made["Subject"], made["Message-ID"] = _line(mail.subject), _line(mail.message_id)
-        made["Date"] = formatdate()
-        made["Auto-Submitted"] = "auto-generated"  # nobody who is away need answer (RFC 3834)
-        if len(made["To"].addresses) != len(mail.to) or not mail.to or made["To"].defects:
-            raise SenderRefused(channel="mail", reason="an address is not exactly one address")
-        # Not every server takes eight bits.
-        made.set_content(mail.text, cte="quoted-printable")
-        return made
+        return message(mail, self._sender)
 
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
@@ -102,8 +117,18 @@ class SmtpSender:
             secure = True
         if self._url.username:
             if not secure:  # whoever sits in between may have taken the offer out
-                raise SenderRefused(channel="mail", reason="the server offers no TLS, and there is a password to send")
+                reason = "the server offers no TLS, and there is a password to send"
+                raise SenderRefused(channel="mail", reason=reason, every=True)
             server.login(unquote(self._url.username), unquote(self._url.password or ""))
+
+
+class _Connected:
+    def __init__(self, sender: SmtpSender, server: Callable[[], smtplib.SMTP]) -> None:
+        self._sender = sender
+        self._server = server
+
+    def send(self, mail: Mail) -> None:
+        self._sender.send_by(self._server, mail)
 
 
 def _kind(codes: list[int]) -> type[AfterliveError]:
@@ -111,13 +136,12 @@ def _kind(codes: list[int]) -> type[AfterliveError]:
     return SenderRefused if all(500 <= code < 600 for code in codes) else SenderUnavailable
 
 
-def _address(text: str) -> str:
-    """As it is: what would begin another header is refused rather than mended, or somebody else got the mail."""
-    if not text.isprintable():
-        raise SenderRefused(channel="mail", reason="an address has characters that no address has")
-    return text
-
-
-def _line(text: str) -> str:
-    """In one line, whatever it was."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+def _refused(answers: list[tuple[int, bytes]]) -> AfterliveError:
+    """All recipients were. That a mailbox does not exist is believed where the server says so in so many words
+    (RFC 3463): a bare 550 is as often the word of a server that does not know us."""
+    codes = sorted({code for code, _ in answers})
+    kind = _kind(codes)
+    if kind is SenderRefused:
+        kind = RecipientRefused
+    gone = len(answers) == 1 and bool(_NO_MAILBOX.match(answers[0][1]))
+    return kind(channel="mail", reason=f"the server refused the recipients: {codes}", gone=gone)

@@ -16,6 +16,7 @@ from control.ledger.base import now
 from control.ledger.engine import open_ledger
 from control.ledger.failures import Group
 from control.settings import NotifySettings, current
+from notify_worker.rendering import Rendered, render
 from notify_worker.senders import ConsoleSender, Mail, mail_sender
 
 _MOST_KINDS: Final = 30
@@ -49,24 +50,28 @@ def _send(settings: NotifySettings, groups: Sequence[Group]) -> None:
     delivery = current_delivery()
     # The same where the same is sent again, and another where more has failed since.
     name = f"{delivery.task_id if delivery else f'{at.timestamp():.0f}'}.{total}"
-    subject = f"[afterlive] {total} task{'s' if total > 1 else ''} failed"
-    mail = Mail(tuple(settings.admins), subject, text_of(groups, total, at), f"<{name}@afterlive.invalid>")
+    made = alert_of(groups, total, at, settings)
+    mail = Mail(tuple(settings.admins), made.subject, made.text, f"<{name}@afterlive.invalid>", html=made.html)
     sender = mail_sender(settings) if settings.admins else ConsoleSender()
     sender.send(mail)
 
 
-def text_of(groups: Sequence[Group], total: int, at: datetime) -> str:
+def alert_of(groups: Sequence[Group], total: int, at: datetime, settings: NotifySettings) -> Rendered:
     """The mail: a kind of failure in two lines. No arguments, no traceback."""
-    lines = [f"{total} failed since the last mail, as of {at:%Y-%m-%d %H:%M:%S} UTC.", ""]
-    for group in groups[:_MOST_KINDS]:
-        span = f"{group.first_at:%H:%M:%S}–{group.last_at:%H:%M:%S}"
-        lines.append(f"{group.count:6} × {_fit(group.task)} ({group.reason}, {_fit(group.code)}) {span}")
-        lines.append(f"         {_fit(group.example)}")
-    if len(groups) > _MOST_KINDS:
-        others = sum(group.count for group in groups[_MOST_KINDS:])
-        lines.append(f"… and {others} of {len(groups) - _MOST_KINDS} other kinds.")
-    lines += ["", "To see them: afterlive failed list", "To do one again: afterlive failed replay ID"]
-    return "\n".join(lines)
+    shown, rest = groups[:_MOST_KINDS], groups[_MOST_KINDS:]
+    kinds = [
+        {
+            "count": group.count,
+            "task": _fit(group.task),
+            "reason": group.reason,
+            "code": _fit(group.code),
+            "span": f"{group.first_at:%H:%M:%S}–{group.last_at:%H:%M:%S}",
+            "example": _fit(group.example),
+        }
+        for group in shown
+    ]
+    data = {"total": total, "at": f"{at:%Y-%m-%d %H:%M:%S}", "groups": kinds, "other_kinds": len(rest)}
+    return render("admin_alert", settings.admin_locale, data | {"others": sum(group.count for group in rest)}, settings)
 
 
 def _fit(text: str) -> str:

@@ -15,7 +15,8 @@ from tests.e2e.commands import run, started, wait_for
 def test_it_fetches_the_replay_back_and_ends(tmp_path: Path) -> None:
     done = run("demo", "--exit", cwd=tmp_path, timeout=200)
     assert done.returncode == 0, done.stderr
-    for line in ("the stream ended:", "replay.playable:", "replay.completed:", "fetched back and checked:"):
+    ended = ("the stream ended:", "replay.playable:", "replay.completed:", "fetched back and checked:")
+    for line in ("paid and confirmed:", *ended):
         assert line in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -299,6 +299,17 @@ def test_one_writes_playlists_at_a_time(ledger: Ledger) -> None:
 # --- outbox -----------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_urgent_does_not_wait_behind_what_is_not(ledger: Ledger) -> None:
+    with ledger.write() as session:
+        for number in range(300):
+            outbox.add(session, names.HANDLE_FACT, {"number": number})
+        outbox.add(session, names.SEND_OTP_SMS, {"otp_id": "first"})
+        outbox.add(session, names.PROCESS_ORDER, {"order_id": "second"})
+    with ledger.write() as session:
+        due = [row.payload for row in outbox.due(session, 4)]
+    assert due == [{"otp_id": "first"}, {"order_id": "second"}, {"number": 0}, {"number": 1}]
+
+
 def test_the_outbox_is_in_order_and_waits_for_its_time(ledger: Ledger) -> None:
     with ledger.write() as session:
         for number in range(3):

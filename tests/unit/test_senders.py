@@ -17,8 +17,9 @@ from control.ledger.failures import Group
 from control.settings import NotifySettings
 from notify_worker.senders import ConsoleSender, Mail, mail_sender
 from notify_worker.senders.smtp import SmtpSender
-from notify_worker.tasks.admin import text_of
+from notify_worker.tasks.admin import alert_of
 
+SETTINGS = NotifySettings(_env_file=None)
 SENDER = SmtpSender("smtp://localhost", "afterlive@example.com")
 
 
@@ -75,7 +76,9 @@ def test_a_mail_as_it_is_sent() -> None:
     assert message.as_bytes().isascii()  # not every server takes eight bits
 
 
-@pytest.mark.parametrize("url", ["mailto:x", "smtp://", "smtp://user:hunter2@host:port", "http://host", ""])
+@pytest.mark.parametrize(
+    "url", ["mailto:x", "smtp://", "smtp://user:hunter2@host:port", "http://host", "", "outbox:", "ses:", "ses:nowhere"]
+)
 def test_an_address_of_no_mail_server_is_a_setting_that_is_wrong(url: str) -> None:
     with pytest.raises(ConfigurationError, match="AFTERLIVE_NOTIFY_MAIL_URL") as caught:
         mail_sender(NotifySettings(_env_file=None, mail_url=SecretStr(url)))
@@ -96,9 +99,39 @@ def test_without_a_mail_server_mails_are_in_the_log(caplog: pytest.LogCaptureFix
     assert "a text" in caplog.text
 
 
+def test_a_mail_with_html_has_both_and_says_how_to_end_it() -> None:
+    message = made(mail(html="<p>秋</p>", unsubscribe="https://shop.example/no?a=1"))
+    assert message.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+    assert message["List-Unsubscribe"] == "<https://shop.example/no?a=1>"
+    assert message.as_bytes().isascii()
+    assert made(mail(unsubscribe="https://x>\r\nBcc: b"))["List-Unsubscribe"] is None
+
+
+def test_the_log_shows_an_address_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    ConsoleSender().send(mail(to=("mei@example.com",)))
+    assert "mail to m•••@example.com: a subject" in caplog.text
+    assert "mei@" not in caplog.text
+
+
+def test_in_an_outbox_a_mail_can_be_looked_at_and_is_there_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sender = mail_sender(NotifySettings(_env_file=None, mail_url=SecretStr(f"outbox:{tmp_path / 'box'}")))
+    assert sender.send(mail(html="<p>秋</p>")) == sender.send(mail(html="<p>秋</p>"))
+    sender.send(mail(message_id="<2@example.com>"))
+    files = {path.suffix: path for path in sorted((tmp_path / "box").iterdir(), reverse=True)}
+    assert len(list((tmp_path / "box").iterdir())) == 3 + 2
+    assert files[".html"].read_text() == "<p>秋</p>"
+    assert files[".txt"].read_text() == "a subject\n\na text"
+    assert b"To: ops@example.com" in files[".eml"].read_bytes()
+    assert "ops@" not in caplog.text
+
+
 def test_the_notice_is_short_however_much_failed() -> None:
     groups = [group(task=f"tests.work{number}", example="x" * 5000, count=10) for number in range(100)]
-    text = text_of(groups, 1000, now())
+    text = alert_of(groups, 1000, now(), SETTINGS).text
     assert text.startswith("1000 failed since the last mail")
     assert "    10 × tests.work0 (failed, transient-error)" in text
     assert "… and 700 of 70 other kinds." in text
@@ -106,6 +139,6 @@ def test_the_notice_is_short_however_much_failed() -> None:
 
 
 def test_the_notice_shows_no_password_of_an_address_and_no_line_of_another() -> None:
-    text = text_of([group(example="amqp://user:hunter2@host/ is away\n\nTo: everybody")], 1, now())
+    text = alert_of([group(example="amqp://user:hunter2@host/ is away\n\nTo: everybody")], 1, now(), SETTINGS).text
     assert "hunter2" not in text
     assert "amqp://***@host/ is away To: everybody" in text

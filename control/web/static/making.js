@@ -6,6 +6,8 @@ const AFTER_FAILURE_MS = 10_000;
 const FAILURES = {
   failed: ["This replay could not be made", "Something was wrong with the recording."],
   cancelled: ["This replay was cancelled", "It will not be made unless it is asked for again."],
+  removing: ["This replay is no longer kept", "It was removed, as old ones are."],
+  removed: ["This replay is no longer kept", "It was removed, as old ones are."],
 };
 const REASONS = {
   "recording-missing": "The recording was not found.",

@@ -1,7 +1,7 @@
 """Facts accepted over HTTP a second, and whether any is lost where the server is killed.
 
-The fact is a stream's end, `POST /streams/{id}/end`: of what the API has, the one that writes an outbox row. Beside it
-a FastAPI handler that stores the same fact and calls Celery's `delay()`; each one process, on the same servers.
+The fact is a payment gateway's notice, `POST /webhooks/payment/ecpay`. Beside it a FastAPI handler that checks and
+stores the same notice and calls Celery's `delay()`; each one process, on the same servers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from kombu import Connection, Queue
-from sqlalchemy import create_engine, func, insert, select
+from sqlalchemy import create_engine, func, select
 
 from control.bus import names
-from control.ledger.base import Base, now
-from control.ledger.models import OutboxRow, Replay, Stream
+from control.ledger.base import Base
+from control.ledger.models import OutboxRow
+from control.ledger.payment_models import PaymentNotice
 from tests import services
-from tests.benchmarks.bus import plain, plain_api
-from tests.benchmarks.bus.clients import CLIENTS, Answers, end_streams
+from tests.benchmarks.bus import notices, plain, plain_api
+from tests.benchmarks.bus.clients import CLIENTS, Answers, Request, post_all
 from tests.benchmarks.bus.servers import Bus, Servers, kill_tree, processor_seconds, until
 from tests.platform import Process
 
-_STREAMS: Final = 30_000
+_NOTICES: Final = 30_000
 _ROUNDS: Final = 2
 _WARM_UP_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 1.0
@@ -40,19 +41,20 @@ def main(servers: Servers, seconds: float) -> None:
     print(f"facts over HTTP: {CLIENTS} clients that keep their connections, {_ROUNDS} × {each:.0f} s each", flush=True)
     with servers.bus() as bus, servers.vhost() as url:
         database = servers.postgresql.database()
-        mine, theirs = _streams(bus.ledger.url), _streams(database)
-        ways: dict[str, tuple[Callable[[], Process], Iterator[str]]] = {
+        _tables(database)
+        mine, theirs = notices.requests(_NOTICES), notices.requests(_NOTICES)
+        ways: dict[str, tuple[Callable[[], Process], Iterator[Request]]] = {
             "afterlive api": (bus.api, mine),
             "FastAPI and delay()": (lambda: _plain(servers, url, database), theirs),
         }
         rates: dict[str, list[float]] = {way: [] for way in ways}
         costs: dict[str, list[float]] = {way: [] for way in ways}
         waiting = 0
-        for _, (way, (start, streams)) in itertools.product(range(_ROUNDS), ways.items()):
+        for _, (way, (start, requests)) in itertools.product(range(_ROUNDS), ways.items()):
             api = start()
-            _checked(end_streams(api.port, streams, _WARM_UP_SECONDS))
+            _checked(post_all(api.port, requests, _WARM_UP_SECONDS))
             before = processor_seconds(api)
-            answers = _checked(end_streams(api.port, streams, each))
+            answers = _checked(post_all(api.port, requests, each))
             rates[way].append(answers.rate)
             costs[way].append((processor_seconds(api) - before) / len(answers.accepted) * 1000)
             if start == bus.api:
@@ -79,18 +81,10 @@ def _plain(servers: Servers, url: str, database: str) -> Process:
     return process
 
 
-def _streams(database: str) -> Iterator[str]:
-    """Streams that wait for their end, each handed out once."""
+def _tables(database: str) -> None:
     engine = create_engine(database)
-    rows = [
-        {"id": f"str_{number:06d}", "title": "A live", "recording": "live.mp4", "state": "live", "created_at": now()}
-        for number in range(_STREAMS)
-    ]
-    with engine.begin() as connection:
-        Base.metadata.create_all(connection)
-        connection.execute(insert(Stream), rows)
+    Base.metadata.create_all(engine)
     engine.dispose()
-    return iter([str(row["id"]) for row in rows])
 
 
 def _checked(answers: Answers) -> Answers:
@@ -104,26 +98,26 @@ def _outbox(bus: Bus) -> int:
         return session.scalar(select(func.count()).select_from(OutboxRow)) or 0
 
 
-def _kill_ours(bus: Bus, streams: Iterator[str]) -> None:
+def _kill_ours(bus: Bus, requests: Iterator[Request]) -> None:
     api = bus.api()
-    accepted = _killed_at_work(api, streams)
+    accepted = _killed_at_work(api, requests)
     restarted = bus.api()
     until(lambda: not _outbox(bus), "the outbox is empty", restarted)
     kill_tree(restarted)
-    sent = _drain(bus.url, names.DEFAULT, lambda body: str(body[1]["facts"]["replay_id"]))
+    sent = _drain(bus.url, names.HIGH, lambda body: str(body[1]["notice_id"]))
     _tell("afterlive api", accepted, bus.ledger.url, sent)
 
 
-def _kill_plain(servers: Servers, url: str, database: str, streams: Iterator[str]) -> None:
-    accepted = _killed_at_work(_plain(servers, url, database), streams)
+def _kill_plain(servers: Servers, url: str, database: str, requests: Iterator[Request]) -> None:
+    accepted = _killed_at_work(_plain(servers, url, database), requests)
     _tell("FastAPI and delay()", accepted, database, _drain(url, _PLAIN_QUEUE, lambda body: str(body[0][0])))
 
 
-def _killed_at_work(api: Process, streams: Iterator[str]) -> set[str]:
+def _killed_at_work(api: Process, requests: Iterator[Request]) -> set[str]:
     """kill -9 while all clients have a request under way; what was accepted until then."""
     killer = threading.Timer(_WARM_UP_SECONDS, api.kill)
     killer.start()
-    answers = end_streams(api.port, streams, 10 * _WARM_UP_SECONDS)
+    answers = post_all(api.port, requests, 10 * _WARM_UP_SECONDS)
     killer.join()
     return set(_checked(answers).accepted)
 
@@ -152,11 +146,10 @@ def _drain(url: str, queue: str, about: Callable[[Any], str]) -> set[str]:
 def _tell(way: str, accepted: set[str], database: str, sent: set[str]) -> None:
     engine = create_engine(database)
     with engine.connect() as connection:
-        replays = {row.stream_id: row.id for row in connection.execute(select(Replay.stream_id, Replay.id))}
+        stored = {row.trade_no: row.id for row in connection.execute(select(PaymentNotice.trade_no, PaymentNotice.id))}
     engine.dispose()
-    unstored = len(accepted - replays.keys())
-    # Ours names the replay, the plain one the stream.
-    unsent = sum(1 for stream in accepted if not {stream, replays.get(stream)} & sent)
+    unstored = len(accepted - stored.keys())
+    unsent = sum(1 for trade_no in accepted if stored.get(trade_no) not in sent)
     print(
         f"  kill -9 of {way:23} {len(accepted):8} accepted, lost: {unstored} in the database, {unsent} on the bus",
         flush=True,

@@ -34,7 +34,7 @@ def transcode(command: list[str]) -> None:
 
 
 @app.task(shared=False)
-def stream_ended(stream_id: str) -> None:
+def payment_notified(notice_id: str) -> None:
     """What the fact starts; here it only has to be on the bus."""
 
 
@@ -51,18 +51,20 @@ def settings(servers: Servers, url: str) -> dict[str, str]:
     return {BROKER: url, BACKEND: servers.redis.url}
 
 
-def worker(servers: Servers, url: str, *, concurrency: int | None = None, env: dict[str, str]) -> Process:
+def worker(
+    servers: Servers, url: str, *, concurrency: int | None = None, env: dict[str, str], module: str = _MODULE
+) -> Process:
     """`celery worker` as it comes: prefork with a process a core, four messages ahead each."""
-    return _worker(servers, url, ["--concurrency", str(concurrency)] if concurrency else [], env)
+    return _worker(servers, url, ["--concurrency", str(concurrency)] if concurrency else [], env, module)
 
 
 def media_worker(servers: Servers, url: str) -> Process:
     """One of its own for media, as its guides advise: an order need not wait until a transcode is done."""
-    return _worker(servers, url, ["--queues", "media", "--hostname", "media@%h"], {})
+    return _worker(servers, url, ["--queues", "media", "--hostname", "media@%h"], {}, _MODULE)
 
 
-def _worker(servers: Servers, url: str, arguments: list[str], more: dict[str, str]) -> Process:
-    command = [sys.executable, "-m", "celery", "--app", _MODULE, "worker", "--loglevel", "INFO"]
+def _worker(servers: Servers, url: str, arguments: list[str], more: dict[str, str], module: str) -> Process:
+    command = [sys.executable, "-m", "celery", "--app", module, "worker", "--loglevel", "INFO"]
     process = servers.start("celery", [*command, *arguments], env=settings(servers, url) | more)
     until(lambda: " ready." in process.said(), "plain Celery's worker is ready", process)
     return process

@@ -1,19 +1,22 @@
-"""The peer of our API: a handler that writes the same rows of the fact, commits, and calls `delay()`."""
+"""The peer of our API: a handler that checks the notice, writes the same row, commits, and calls `delay()`."""
 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from control.ledger.base import new_id
-from control.ledger.models import Replay, Stream
-from tests.benchmarks.bus.plain import stream_ended
-from tests.platform import API_KEY
+from control.gateways.ecpay.signature import is_genuine
+from control.ledger.base import now
+from control.ledger.payment_models import PaymentNotice
+from tests.benchmarks.bus.notices import HASH_IV, HASH_KEY, PATH
+from tests.benchmarks.bus.plain import payment_notified
 
 DATABASE: Final = "BENCH_DATABASE"
 
@@ -26,23 +29,24 @@ def health() -> str:
     return "ok"
 
 
-@app.post("/streams/{stream_id}/end", status_code=202)
-def end(stream_id: str, x_api_key: str = Header()) -> dict[str, Any]:
-    if x_api_key != API_KEY:
-        raise HTTPException(401)
-    at = datetime.now(UTC)
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        stream = session.get(Stream, stream_id)
-        if stream is None or not stream.recording:
-            raise HTTPException(404)
-        stream.state, stream.ended_at = "ended", at
-        replay = Replay(
-            id=new_id("rep"), stream_id=stream_id, state="waiting", source=stream.recording, prefix="",
-            created_at=at, updated_at=at,
-        )  # fmt: skip
-        session.add(replay)
-    stream_ended.delay(stream_id)
-    return {
-        "id": stream_id, "title": stream.title, "state": stream.state, "ended_at": at,
-        "replay": {"id": replay.id, "state": replay.state, "created_at": at},
-    }  # fmt: skip
+@app.post(PATH)
+async def take(request: Request) -> PlainTextResponse:
+    fields = {name: str(value) for name, value in (await request.form()).items()}
+    if not is_genuine(fields, HASH_KEY, HASH_IV):
+        raise HTTPException(403)
+    await run_in_threadpool(_store, fields)
+    return PlainTextResponse("1|OK")
+
+
+def _store(fields: dict[str, str]) -> None:
+    notice_id = f"{fields['MerchantTradeNo']}.{fields['TradeNo']}.{fields['RtnCode']}"
+    try:
+        with Session(engine) as session, session.begin():
+            session.add(
+                PaymentNotice(
+                    id=notice_id, gateway="ecpay", trade_no=fields["MerchantTradeNo"], fields=fields, received_at=now()
+                )
+            )
+    except IntegrityError:
+        return  # told before
+    payment_notified.delay(notice_id)

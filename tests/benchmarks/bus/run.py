@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.bus import facts, latency, throughput
+from tests.benchmarks.bus import facts, latency, orders, otp, throughput
 from tests.benchmarks.bus.servers import private_servers
 from tests.house import system
 
 SECONDS: Final = 20.0
 ALL: Final = "all"
-PARTS: Final = (ALL, "latency", "facts", "throughput")
+PARTS: Final = (ALL, "latency", "otp", "orders", "facts", "throughput")
 _TASKS_A_SECOND: Final = 250
 _AUTOGROUP: Final = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
@@ -31,6 +31,10 @@ def main(seconds: float = SECONDS, part: str = ALL) -> None:
     ):
         if part in (ALL, "latency"):
             latency.main(servers, seconds)
+        if part in (ALL, "otp"):
+            otp.main(servers, seconds)
+        if part in (ALL, "orders"):
+            orders.main(servers, seconds)
         if part in (ALL, "facts"):
             facts.main(servers, seconds)
         if part in (ALL, "throughput"):

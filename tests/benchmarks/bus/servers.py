@@ -20,7 +20,7 @@ from control.bus.publish import publisher_of
 from control.ledger.engine import Ledger
 from control.settings import BusSettings
 from tests import brokers, services
-from tests.benchmarks.bus import marks, ours
+from tests.benchmarks.bus import marks, notices, ours
 from tests.platform import API_KEY, Process
 
 ROOT: Final = Path(__file__).parents[3]
@@ -99,6 +99,8 @@ class Bus:
     url: str
     ledger: Ledger
     app: Celery
+    more: dict[str, str] = field(default_factory=dict)
+    """Settings of its processes besides."""
 
     def worker(self, tier: str, path: Path | None = None) -> Process:
         """`afterlive worker TIER` with this benchmark's tasks besides, consuming."""
@@ -132,7 +134,9 @@ class Bus:
             "AFTERLIVE_STORAGE_S3_SECRET_KEY": self.servers.s3.secret_key,
             "AFTERLIVE_API_KEYS": f'["{API_KEY}"]',
             "AFTERLIVE_API_SIGNING_SECRET": "a-secret-for-benchmarks",
+            **notices.SETTINGS,
             "AFTERLIVE_MEDIA_RECORDING_ROOTS": f'["{self.servers.recordings}"]',
+            **self.more,
         }
 
 

@@ -9,7 +9,7 @@ from control.ledger import failures
 from control.ledger.models import OutboxRow
 from tests import chores
 from tests.integration.rabbitmq.conftest import Works
-from tests.mail import mail_server
+from tests.mail import mail_server, plain
 
 FAILURES = 200
 
@@ -35,7 +35,7 @@ def test_two_hundred_failures_are_one_mail(works: Works) -> None:
             assert session.scalars(planned).all() == []  # nor is there another to come
         (mail,) = server.mails
     assert mail["Subject"] == f"[afterlive] {FAILURES} tasks failed"
-    text = mail.get_content()
+    text = plain(mail)
     assert "   150 × tests.fail (failed, recording-unusable)" in text
     assert "    50 × tests.stumble (failed, recording-unusable)" in text
     assert "secret-" not in text

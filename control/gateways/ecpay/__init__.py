@@ -1,0 +1,1 @@
+"""ECPay (綠界科技), all-in-one checkout. Pure but for `client`."""

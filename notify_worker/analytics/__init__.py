@@ -1,0 +1,1 @@
+"""From what viewers and buyers did to figures."""

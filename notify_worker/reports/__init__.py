@@ -1,0 +1,1 @@
+"""Daily reports: figures, files and mails."""
