@@ -15,6 +15,7 @@ from control.bus.embedded import Embedded
 from control.bus.names import CATALOGUE, Retry, TaskSpec
 from control.bus.task import task_of
 from control.settings import Settings
+from tests.ledgers import migrated
 
 Body = tuple[TaskSpec, Callable[..., Any]]
 
@@ -22,6 +23,8 @@ Body = tuple[TaskSpec, Callable[..., Any]]
 @contextmanager
 def bus(settings: Settings, *bodies: Body, modules: Sequence[str] = (PIPELINES,)) -> Iterator[Embedded]:
     """The back end with `bodies` as tasks of this application alone, until the block ends."""
+    if settings.ledger.url.startswith("sqlite:"):
+        migrated(settings.ledger.url).close()
     embedded = Embedded(settings, modules)
     for spec, function in bodies:
         task_of(embedded.app, spec, function)

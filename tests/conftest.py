@@ -112,10 +112,9 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.R
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger of `settings`: SQLite, upgraded to the newest schema."""
-    from control.ledger.engine import Ledger
+    from tests.ledgers import migrated
 
-    made = Ledger(settings.ledger.url)
-    made.upgrade()
+    made = migrated(settings.ledger.url)
     yield made
     made.close()
 

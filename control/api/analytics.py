@@ -6,11 +6,13 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import Body as InBody
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from control.api.models import NO_NUL, Body, Identifier
+from control.api.models import NO_NUL, Body, Identifier, Instant
+from control.api.models import Day as WrittenDay
 from control.api.openapi import described
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
@@ -23,7 +25,9 @@ from control.ledger.figures import DayFigures, StreamFigures
 router = APIRouter(tags=["analytics"])
 AtHand = Annotated[Services, Depends(services)]
 StreamId = Annotated[str, Path(description="The stream's id.", examples=["str_01jq"], max_length=64, pattern=NO_NUL)]
-Day = Annotated[date, Path(description="YYYY-MM-DD", examples=["2026-11-24"])]
+Day = Annotated[
+    WrittenDay, Path(description="YYYY-MM-DD", ge=date(1970, 1, 1), le=date(9998, 12, 31), examples=["2026-11-24"])
+]
 Zone = Annotated[
     str | None,
     Query(max_length=64, description="Time zone whose day it is; AFTERLIVE_REPORT_ZONE without.", examples=["UTC"]),
@@ -43,7 +47,7 @@ class ViewEventIn(Body):
     id: Identifier = Field(description="Your own, unique in the stream: an event that is sent again counts once.")
     viewer_id: Identifier
     kind: Literal["join", "heartbeat", "leave"]
-    at: AwareDatetime = Field(description="By the player's clock", examples=["2026-11-24T12:00:30Z"])
+    at: Instant = Field(description="By the player's clock", examples=["2026-11-24T12:00:30Z"])
 
 
 class ViewEventBatch(Body):
@@ -88,7 +92,26 @@ class ReportRequested(BaseModel):
     summary="Viewers came, watch, or went",
     responses=described(_unknown, RequestInvalid(), Conflict(reason="The stream str_01jq was cleaned up: …")),
 )
-def take(stream_id: StreamId, body: ViewEventBatch, at_hand: AtHand) -> BatchAnswer:
+def take(
+    stream_id: StreamId,
+    body: Annotated[
+        ViewEventBatch,
+        InBody(
+            openapi_examples={
+                "join": {
+                    "summary": "A viewer came, and watches",
+                    "value": {
+                        "events": [
+                            {"id": "ev-1", "viewer_id": "viewer-7", "kind": "join", "at": "2026-11-24T12:00:00Z"},
+                            {"id": "ev-2", "viewer_id": "viewer-7", "kind": "heartbeat", "at": "2026-11-24T12:00:30Z"},
+                        ]
+                    },
+                }
+            }
+        ),
+    ],
+    at_hand: AtHand,
+) -> BatchAnswer:
     """At most 1,000 at a time; a player says `heartbeat` every 30 seconds. What comes late, or twice, changes nothing
     but what it says: figures are always counted from all events."""
     with at_hand.ledger.write() as session:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi import Body as InBody
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from control.api.actor import actor
 from control.api.models import NO_NUL, Body
@@ -47,7 +47,7 @@ class Many(Body):
 
     task: str | None = Field(None, max_length=128, pattern=NO_NUL, examples=["media.transcode_chunk"])
     reason: FailedReason | None = None
-    all: bool = Field(False, description="Has to be said where neither `task` nor `reason` is.")
+    all: StrictBool = Field(False, description="Has to be said where neither `task` nor `reason` is.")
     limit: int = Field(100, ge=1, le=many.MOST, description="At most so many, the oldest first.")
     after: str | None = Field(None, max_length=64, pattern=NO_NUL, description="`next` of the answer before.")
 

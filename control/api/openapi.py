@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from control.api.problems import (
+    LARGEST_BODY_BYTES,
     MEDIA_TYPE,
+    BodyTooLarge,
     FieldError,
     InternalError,
     KeyRequired,
@@ -43,7 +45,7 @@ def described(*examples: AfterliveError, path: str = "/streams/str_01jq") -> dic
             status,
             {
                 "description": HTTPStatus(status).phrase,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": {}}},
             },
         )
         example = {"summary": error.detail, "value": document.model_dump(exclude_none=True, mode="json")}
@@ -68,12 +70,15 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for framework_shape in ("HTTPValidationError", "ValidationError"):
             schemas.pop(framework_shape, None)
         invalid = described(RequestInvalid())[422]
+        too_large = described(BodyTooLarge(limit=LARGEST_BODY_BYTES))[413]
         for operation in (operation for item in schema["paths"].values() for operation in item.values()):
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 operation["responses"]["422"] = invalid
+            if "requestBody" in operation:
+                operation["responses"]["413"] = too_large
         shape = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(shape.pop("$defs", {}))
-        schemas["Problem"] = shape
+        schemas["ProblemDetails"] = shape  # "Problem" is what a replay has
         schema["security"] = [{name: []} for name in SECURITY_SCHEMES]
         app.openapi_schema = schema
     return app.openapi_schema

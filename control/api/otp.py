@@ -7,12 +7,12 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi import Body as InBody
 from prometheus_client import Counter
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 from sqlalchemy.orm import Session
 
 from control import phones
@@ -46,6 +46,12 @@ class Desk:
         return otp.request_all(session, self.vault, self._settings, asked)
 
 
+def _written(value: Any) -> Any:
+    if not isinstance(value, str):  # a number would be taken for one, too
+        raise ValueError("It should be an address, as text.")  # noqa: TRY004  (pydantic's word for a wrong value)
+    return value
+
+
 class OtpRequest(Body):
     """Somebody is to be sent a code."""
 
@@ -60,7 +66,7 @@ class OtpRequest(Body):
         description="What it is for; a code of another purpose goes on being valid.", examples=["login"]
     )
     locale: Literal["zh-TW", "en"] = "zh-TW"
-    ip: IPv4Address | IPv6Address | None = Field(
+    ip: Annotated[IPv4Address | IPv6Address, BeforeValidator(_written)] | None = Field(
         None, description="The end user's address, which is limited; without one the number alone is.",
         examples=["203.0.113.7"],
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi import Body as InBody
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlalchemy.orm import Session
 
 from control.api import payment_webhook
@@ -91,7 +91,7 @@ class PaymentPage(BaseModel):
 class PaymentCreate(Body):
     """How the order is to be paid."""
 
-    renew: bool = Field(
+    renew: StrictBool = Field(
         False, description="Another form even where one is open: for a buyer who left the gateway's page on the way."
     )
 

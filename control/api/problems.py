@@ -186,6 +186,8 @@ def _on_http(request: Request, error: Exception) -> Response:
         return Response(status_code=error.status_code, headers=error.headers)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem_response(request, BodyTooLarge(limit=LARGEST_BODY_BYTES))
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # the framework's word for a body that is not even text
+        return problem_response(request, RequestInvalid())
     # Codes are written out: the phrases of HTTPStatus change from one Python to the next.
     code, detail = {
         404: ("not-found", "There is nothing at this address."),

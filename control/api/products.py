@@ -32,7 +32,27 @@ _short = Conflict(reason=f"The product {PRODUCT_ID} has 3 left: 5 cannot be take
     summary="A seller has something to sell",
     responses=described(_invalid, NotFound(noun="stream", key="str_01jq"), _known, path="/products"),
 )
-def create(body: ProductCreate, response: Response, at_hand: AtHand) -> ProductView:
+def create(
+    body: Annotated[
+        ProductCreate,
+        InBody(
+            openapi_examples={
+                "bowl": {
+                    "summary": "Twelve bowls at NT$ 1,299",
+                    "value": {
+                        "seller_id": "seller-42",
+                        "name": "Tea bowl, celadon",
+                        "price_minor": 129900,
+                        "currency": "TWD",
+                        "stock": 12,
+                    },
+                }
+            }
+        ),
+    ],
+    response: Response,
+    at_hand: AtHand,
+) -> ProductView:
     """With an id of your own, asking twice is the same as once."""
     with at_hand.ledger.write() as session:
         product = products.create(

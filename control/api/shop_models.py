@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Header, Path
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from control.api.models import NO_NUL, Body, Identifier
 from control.ledger.order_views import ORDER_ID, PRODUCT_ID, OrderView, ProductView
@@ -52,7 +52,7 @@ class ProductChange(Body):
 
     name: Name | None = None
     price_minor: Price | None = Field(None, description="Orders that were placed keep theirs.")
-    active: bool | None = Field(None, description="Whether it can be ordered.")
+    active: StrictBool | None = Field(None, description="Whether it can be ordered.")
     stock_delta: int = Field(
         0,
         ge=-_LARGEST_STOCK,

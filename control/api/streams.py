@@ -67,7 +67,7 @@ def create(
     return answer
 
 
-@router.get("", summary="Streams, newest first", responses=described(_invalid, path="/streams"))
+@router.get("", summary="Streams, newest first", responses=described(_unknown, _invalid, path="/streams"))
 def index(
     request: Request,
     response: Response,

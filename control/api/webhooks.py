@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime
 
-from control.api.models import NO_NUL
+from control.api.models import NO_NUL, Instant
 from control.api.openapi import described
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
@@ -209,7 +208,7 @@ def replay_failed(
     endpoint_id: EndpointId,
     at_hand: AtHand,
     since: Annotated[
-        AwareDatetime | None, Query(description="Only what is as young.", examples=["2026-10-01T00:00:00Z"])
+        Instant | None, Query(description="Only what is as young.", examples=["2026-10-01T00:00:00Z"])
     ] = None,
 ) -> ReplayedAnswer:
     """The oldest first, so many at a time."""

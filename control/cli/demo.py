@@ -42,7 +42,7 @@ class DemoFailed(AfterliveError):
 @click.option("--exit", "exit_at_end", is_flag=True, help="Fetch the replay back over HTTP, check it, and end.")
 def demo(source: Path | None, port: int, exit_at_end: bool) -> None:
     """Show the main job: a stream ends, and its recording becomes a replay that plays in a browser. While it is live,
-    somebody orders and pays, at a gateway where no money moves.
+    somebody logs in with a code by text message, orders and pays, at a gateway where no money moves.
 
     API and workers run in this process, on SQLite and a temporary folder; nothing is left behind.
     """
@@ -57,7 +57,7 @@ def demo(source: Path | None, port: int, exit_at_end: bool) -> None:
             recording = _recording(source, settings)
             _say("the recording", f"{recording.name}, {recording.stat().st_size / 1e6:.1f} MB")
             stream_id = _call(client, "POST", "/streams", {"title": recording.stem})["id"]
-            _buy(client, stream_id)
+            _buy(client, stream_id, Path(folder) / demo_shop.OUTBOX)
             ended = _call(client, "POST", f"/streams/{stream_id}/end", {"recording": str(recording)})
             _say("the stream ended", f"POST /streams/{stream_id}/end → 202, replay {ended['replay']['id']}")
             final = _follow(client, stream_id)
@@ -79,6 +79,7 @@ def _served(folder: Path, port: int) -> Iterator[tuple[Settings, str]]:
             "storage": StorageSettings(url=f"file:{folder / 'store'}"),
             "api": ApiSettings(host="127.0.0.1", port=port or 8000, keys=[], signing_secret=None, public_url=None),
             "media": base.media.model_copy(update={"recording_roots": [recordings]}),
+            "notify": demo_shop.notices(base.notify, folder / demo_shop.OUTBOX),
         }
     )
     with (
@@ -114,9 +115,9 @@ def _recording(source: Path | None, settings: Settings) -> Path:
     return path
 
 
-def _buy(client: httpx.Client, stream_id: str) -> None:
+def _buy(client: httpx.Client, stream_id: str, outbox: Path) -> None:
     try:
-        demo_shop.buy(client, _call, _say, stream_id)
+        demo_shop.buy(client, _call, _say, stream_id, outbox)
     except (httpx.HTTPError, TimeoutError) as error:
         raise DemoFailed(reason=str(error)) from error
 

@@ -13,7 +13,6 @@ from tests.services import PostgresqlServer
 @pytest.fixture
 def ledger(postgresql_server: PostgresqlServer) -> Iterator[Ledger]:
     """An empty ledger in a database of its own."""
-    made = Ledger(postgresql_server.database())
-    made.upgrade()
+    made = Ledger(postgresql_server.migrated())
     yield made
     made.close()
