@@ -34,15 +34,15 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("It lies before the year 1 or after 9999.") from None
 
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL's text has none."""
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=NO_NUL)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
-RecordingPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+RecordingPath = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=NO_NUL)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """A moment in ISO 8601, with its offset. Not a number of seconds, which the framework would take too."""
 Day = Annotated[date, BeforeValidator(_written_out)]
 """YYYY-MM-DD, and no number either."""
-NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL's text has none."""
 RECORDING = (
     "The recording: a plain path inside the folders recordings may be read from, or `store:KEY`, an object of the "
     "object store."

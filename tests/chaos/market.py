@@ -185,9 +185,10 @@ class Market:
 
             return count
 
-        def outboxed() -> int:
+        def due() -> Any:
+            """What is there for later, such as another look at a message that came twice, is not waited for."""
             with self.ledger.read() as session:
-                return outbox.depth(session)
+                return outbox.oldest_due(session)
 
         return {
             "orders under way": rows(Order, Order.state.in_(("placed", "reserved", "paid"))),
@@ -196,7 +197,7 @@ class Market:
             "orders that wait": rows(Order, Order.waits_since.is_not(None)),
             "unsent messages": rows(Notice, text(UNFINISHED)),
             "uncounted sales": rows(StreamAnalytics, StreamAnalytics.counted < StreamAnalytics.changes),
-            "rows of the outbox": outboxed,
+            "rows of the outbox": due,
             "messages in queues": lambda: {
                 name: found for name in (*QUEUES, FAILED) if (found := self.broker.depth(self.vhost_url, name))
             },

@@ -20,4 +20,4 @@ def test_it_adds_up_though_workers_and_the_api_are_killed(
 ) -> None:
     with market_of(tmp_path, rabbitmq, redis_server, postgresql_server, s3_server, reservation_seconds=6) as market:
         market.open(1000, 1000, 1000, 15)
-        market.sell(100, [("fast", "notify"), ("api",)], settle_seconds=120)
+        market.sell(60, [("fast", "notify"), ("api",)], settle_seconds=120)
