@@ -174,8 +174,8 @@ def _gives_way() -> Check:
     if _AUTOGROUP.exists() and _AUTOGROUP.read_text().strip() == "1":
         return info(
             name,
-            "ffmpeg has the lowest weight; where fast workers or the broker share this machine, "
-            "'sysctl kernel.sched_autogroup_enabled=0' lets it run idle across sessions (half their latency)",
+            "ffmpeg runs idle, and this kernel shares by session; where fast workers or the broker are here too, "
+            "'sysctl kernel.sched_autogroup_enabled=0' halves how long they wait for it",
         )
     return ok(name, "ffmpeg runs only where nobody else would")
 

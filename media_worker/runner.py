@@ -11,7 +11,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO, Final
 
 from control.bus.messages import Progress
@@ -81,13 +80,10 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _give_way(pid: int) -> None:
-    """Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it."""
+    """Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (A kernel that
+    groups tasks by session lets that count within the session alone: the doctor tells.)"""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-    # Where the kernel groups tasks by session, a policy counts within the group alone, and the group has a nice value
-    # of its own (sched(7), "The autogroup feature").
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def _follow(process: subprocess.Popen[bytes], work: Work, progress: _ProgressReader) -> bytes:

@@ -10,6 +10,7 @@ from tests import brokers, services
 from tests.chaos.market import market_of
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_it_adds_up_though_workers_and_the_api_are_killed(
     tmp_path: Path,

@@ -174,19 +174,12 @@ def test_it_takes_only_what_others_leave() -> None:
     if not hasattr(os, "SCHED_IDLE"):
         pytest.skip("no such scheduling class here")
     seen: list[int] = []
-    groups: list[str] = []
 
     def look(_: Progress) -> None:
-        for process in children():
-            if process.is_running():
-                seen.append(os.sched_getscheduler(process.pid))
-                group = Path(f"/proc/{process.pid}/autogroup")
-                groups.append(group.read_text() if group.exists() else "")
+        seen.extend(os.sched_getscheduler(process.pid) for process in children() if process.is_running())
 
     run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
     assert os.SCHED_IDLE in seen
-    if any(groups):  # a kernel that groups tasks by session
-        assert any(group.endswith("nice 19\n") for group in groups), groups
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv here")
