@@ -83,7 +83,7 @@ def pay(order_id: str) -> dict[str, Any]:
         session.add(
             Payment(
                 id=payment_id, order_id=order_id, gateway="ecpay", merchant_id=MERCHANT, trade_no=payment_id[-20:],
-                amount_minor=total, currency="TWD", state="pending", created_at=at, updated_at=at, asked_at=at,
+                amount_minor=total, currency="TWD", state="pending", created_at=at, updated_at=at, waits_from=at,
             )
         )  # fmt: skip
     return {"payment": {"id": payment_id, "trade_no": payment_id[-20:], "amount_minor": total}}
