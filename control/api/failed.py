@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, StrictBool, model_validator
 from control.api.actor import actor
 from control.api.models import NO_NUL, Body
 from control.api.openapi import described
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
 from control.errors import Conflict, NotFound
@@ -79,8 +80,8 @@ def index(
     request: Request,
     response: Response,
     at_hand: AtHand,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    after: After = None,
     task: TaskName = None,
     reason: FailedReason | None = None,
     state: FailedState | Literal["all"] = "open",
@@ -91,9 +92,7 @@ def index(
         items, following = task_views.failed_page(
             session, limit=limit, after=after, task=task, reason=reason, state=wanted
         )
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
-    return FailedPage(items=items, next=following)
+    return FailedPage(items=items, next=link_next(request, response, following))
 
 
 @router.post(

@@ -11,6 +11,7 @@ from fastapi import Body as InBody
 from control import phones
 from control.api.models import NO_NUL
 from control.api.openapi import described
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
 from control.api.shop_models import Key, OrderCreate, OrderId, OrderPage
@@ -126,8 +127,8 @@ def index(
     request: Request,
     response: Response,
     at_hand: AtHand,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    after: After = None,
     buyer_id: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
     seller_id: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
     state: OrderState | None = None,
@@ -136,9 +137,7 @@ def index(
     with at_hand.ledger.read() as session:
         found = orders.page(session, limit=limit + 1, after=after, buyer_id=buyer_id, seller_id=seller_id, state=state)
         items = order_views.of_all(session, found[:limit])
-    following = items[-1].id if len(found) > limit else None
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+    following = link_next(request, response, items[-1].id if len(found) > limit else None)
     return OrderPage(items=items, next=following)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi import Body as InBody
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from control.api import payment_webhook
 from control.api.models import NO_NUL, Body
 from control.api.openapi import described
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
 from control.errors import AmountInvalid, Conflict, NotFound, PaymentsOff
@@ -163,17 +164,15 @@ def index(
     request: Request,
     response: Response,
     at_hand: AtHand,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    after: After = None,
     state: State | None = None,
 ) -> PaymentPage:
     """Those in `review` wait for a person. Pages by key, not by number."""
     with at_hand.ledger.read() as session:
         found = payments.page(session, limit=limit + 1, after=after, state=state)
         items = [PaymentView.model_validate(payment) for payment in found[:limit]]
-    following = items[-1].id if len(found) > limit else None
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+    following = link_next(request, response, items[-1].id if len(found) > limit else None)
     return PaymentPage(items=items, next=following)
 
 

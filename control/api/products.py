@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from control.api.models import NO_NUL
 from control.api.openapi import described
 from control.api.orders import AtHand, Desk, answered, desk, replayable
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.shop_models import Key, ProductChange, ProductCreate, ProductId, ProductPage
 from control.errors import Conflict, IdempotencyKeyInUse, IdempotencyKeyReused, NotFound
@@ -75,8 +76,8 @@ def index(
     request: Request,
     response: Response,
     at_hand: AtHand,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    after: After = None,
     seller_id: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
     stream_id: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
     active: bool | None = None,
@@ -87,9 +88,7 @@ def index(
             session, limit=limit + 1, after=after, seller_id=seller_id, stream_id=stream_id, active=active
         )
         items = [ProductView.model_validate(product) for product in found[:limit]]
-    following = items[-1].id if len(found) > limit else None
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+    following = link_next(request, response, items[-1].id if len(found) > limit else None)
     return ProductPage(items=items, next=following)
 
 

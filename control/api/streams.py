@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from control.api.models import NO_NUL, StreamAnswer, StreamCreate, StreamEnd, StreamPage
 from control.api.openapi import described
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
 from control.errors import AfterliveError, Conflict, InputError, NotFound, RecordingOutsideRoots, RecordingRefused
@@ -72,17 +73,15 @@ def index(
     request: Request,
     response: Response,
     at_hand: AtHand,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    after: After = None,
     state: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
 ) -> StreamPage:
     """Pages by key, not by number: streams that come in between shift nothing."""
     with at_hand.ledger.read() as session:
         found = streams.page(session, limit=limit + 1, after=after, state=state)
         items = [_answer(session, stream.id, request, at_hand) for stream in found[:limit]]
-    following = items[-1].id if len(found) > limit else None
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+    following = link_next(request, response, items[-1].id if len(found) > limit else None)
     return StreamPage(items=items, next=following)
 
 

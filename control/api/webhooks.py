@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
 from control.api.models import NO_NUL, Instant
 from control.api.openapi import described
+from control.api.paging import After, Limit, link_next
 from control.api.problems import RequestInvalid
 from control.api.services import Services, services
 from control.api.webhook_models import (
@@ -31,8 +32,6 @@ AtHand = Annotated[Services, Depends(services)]
 _ENDPOINT, _DELIVERY = "whe_019a3b5c7d8f2a4b", "whd_019a3b5c7d8f2a4b"
 EndpointId = Annotated[str, Path(description="The endpoint's id.", examples=[_ENDPOINT], max_length=64, pattern=NO_NUL)]
 DeliveryId = Annotated[str, Path(description="The delivery's id.", examples=[_DELIVERY], max_length=64, pattern=NO_NUL)]
-Limit = Annotated[int, Query(ge=1, le=100)]
-After = Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="`next` of the page before.")]
 
 _path = f"/webhook-endpoints/{_ENDPOINT}"
 _unknown = NotFound(noun="webhook endpoint", key=_ENDPOINT)
@@ -252,7 +251,4 @@ def _check(url: str, at_hand: Services) -> None:
 def _next(
     request: Request, response: Response, items: list[EndpointAnswer] | list[DeliveryAnswer], *, more: bool
 ) -> str | None:
-    following = items[-1].id if more else None
-    if following:
-        response.headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
-    return following
+    return link_next(request, response, items[-1].id if more else None)
