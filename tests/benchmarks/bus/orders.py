@@ -8,8 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -22,7 +21,7 @@ from tests.benchmarks.bus import notices, plain, plain_shop
 from tests.benchmarks.bus.clients import Connection, form_post, json_post
 from tests.benchmarks.bus.latency import Spread
 from tests.benchmarks.bus.media import Media, make_media
-from tests.benchmarks.bus.servers import Servers, kill_tree, until
+from tests.benchmarks.bus.servers import Servers, running, until
 from tests.benchmarks.bus.sms_provider import provider
 from tests.platform import Process
 
@@ -51,7 +50,7 @@ def measure_ours(servers: Servers, seconds: float, media: Media | None) -> Sprea
     with provider() as sms, servers.bus() as bus:
         bus.more = {"AFTERLIVE_NOTIFY_SMS_URLS": f'["http://127.0.0.1:{sms.port}/sms"]'}
         processes = [bus.api(), bus.worker("fast"), bus.worker("notify")]
-        with _running(processes), media.ours(bus) if media else nullcontext():
+        with running(processes), media.ours(bus) if media else nullcontext():
             return _measure(_label("afterlive", media), processes[0], bus.ledger.url, seconds)
 
 
@@ -71,7 +70,7 @@ def measure_plain(servers: Servers, seconds: float, media: Media | None) -> Spre
         api = servers.start("plain-shop", [*command, "--no-access-log"], port, env=env)
         until(api.healthy, "the plain API answers", api)
         worker = plain.worker(servers, url, env=env, module=f"{plain_shop.__name__}:celery_app")
-        with _running([api, worker]), media.plain(url, sender) if media else nullcontext():
+        with running([api, worker]), media.plain(url, sender) if media else nullcontext():
             return _measure(_label("plain Celery", media), api, database, seconds)
 
 
@@ -173,12 +172,3 @@ class _Buyers:
                 if self._waiting:
                     for order_id in connection.execute(query, {"ids": list(self._waiting)}).scalars():
                         self._waiting.pop(order_id).set_result(None)
-
-
-@contextmanager
-def _running(processes: list[Process]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for process in processes:
-            kill_tree(process)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Final
 
 import httpx
@@ -15,7 +14,7 @@ from tests import services
 from tests.benchmarks.bus import plain, plain_otp
 from tests.benchmarks.bus.latency import Spread
 from tests.benchmarks.bus.media import Media, make_media
-from tests.benchmarks.bus.servers import Servers, kill_tree, until
+from tests.benchmarks.bus.servers import Servers, running, until
 from tests.benchmarks.bus.sms_provider import Provider, provider
 from tests.platform import API_KEY, Process
 
@@ -47,7 +46,7 @@ def measure_ours(servers: Servers, seconds: float, media: Media | None) -> Sprea
             "AFTERLIVE_NOTIFY_SMS_URLS": f'["http://127.0.0.1:{sms.port}/sms"]',
         }
         bus.more = more
-        with _running([bus.api(), bus.worker("fast")]) as (api, _), media.ours(bus) if media else nullcontext():
+        with running([bus.api(), bus.worker("fast")]) as (api, _), media.ours(bus) if media else nullcontext():
             return _measure(_label("afterlive", media), api, sms, seconds)
 
 
@@ -60,7 +59,7 @@ def measure_plain(servers: Servers, seconds: float, media: Media | None) -> Spre
         api = servers.start("plain-otp", [*command, "--no-access-log"], port, env=env)
         until(api.healthy, "the plain API answers", api)
         worker = plain.worker(servers, url, env=env, module=f"{plain_otp.__name__}:celery_app")
-        with _running([api, worker]), media.plain(url, sender) if media else nullcontext():
+        with running([api, worker]), media.plain(url, sender) if media else nullcontext():
             return _measure(_label("plain Celery", media), api, sms, seconds)
 
 
@@ -86,12 +85,3 @@ def _measure(label: str, api: Process, sms: Provider, seconds: float) -> Spread:
     spread = Spread.of(sorted((asked[phone], at) for phone, at in sms.called.items())[_WARM_UP:])
     print(f"  {label:34} {spread.p50:8.1f} {spread.p95:8.1f} {spread.p99:8.1f}", flush=True)
     return spread
-
-
-@contextmanager
-def _running(processes: list[Process]) -> Iterator[list[Process]]:
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            kill_tree(process)

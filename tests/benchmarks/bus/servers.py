@@ -188,6 +188,16 @@ def tree(process: Process) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
+@contextmanager
+def running(processes: list[Process]) -> Iterator[list[Process]]:
+    """Until the block ends."""
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            kill_tree(process)
+
+
 def kill_tree(process: Process) -> None:
     """kill -9 of it and of all it started: nothing of a measurement may run on into the next."""
     for one in tree(process):

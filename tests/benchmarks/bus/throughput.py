@@ -21,7 +21,7 @@ from taskiq_aio_pika import AioPikaBroker
 from control.bus.names import TaskSpec
 from control.bus.publish import Outgoing, publisher_of
 from tests.benchmarks.bus import marks, ours, peer_dramatiq, peer_taskiq, plain
-from tests.benchmarks.bus.servers import Servers, kill_tree, processor_seconds, until
+from tests.benchmarks.bus.servers import Servers, processor_seconds, running, until
 from tests.platform import Process
 
 _PROCESSES: Final = 2
@@ -75,7 +75,7 @@ def _measure(servers: Servers, number: int, name: str, way: Callable[[Path], Way
 
 @contextmanager
 def _ours(servers: Servers, path: Path, spec: TaskSpec, processes: int) -> Iterator[tuple[Send, list[Process]]]:
-    with servers.bus() as bus, _running([bus.worker("fast", path) for _ in range(processes)]) as workers:
+    with servers.bus() as bus, running([bus.worker("fast", path) for _ in range(processes)]) as workers:
 
         def send(number: int) -> None:
             publisher = publisher_of(bus.app)
@@ -98,7 +98,7 @@ def _celery(servers: Servers, path: Path) -> Iterator[tuple[Send, list[Process]]
             for _ in range(number):
                 sender.send_task(plain.note.name, [time.time()])
 
-        with _running([worker]) as workers:
+        with running([worker]) as workers:
             yield send, workers
 
 
@@ -117,7 +117,7 @@ def _dramatiq(servers: Servers, path: Path) -> Iterator[tuple[Send, list[Process
             for _ in range(number):
                 broker.enqueue(peer_dramatiq.note.message(time.time()))
 
-        with _running([worker]) as workers:
+        with running([worker]) as workers:
             yield send, workers
         broker.close()
 
@@ -130,7 +130,7 @@ def _taskiq(servers: Servers, path: Path) -> Iterator[tuple[Send, list[Process]]
         env = {peer_taskiq.BROKER: url, marks.ENVIRONMENT: str(path)}
         worker = servers.start("taskiq", [sys.executable, "-m", *command], env=env)
         until(lambda: worker.said().count("Listening started") >= _PROCESSES, "Taskiq's workers listen", worker)
-        with _running([worker]) as workers, asyncio.Runner() as runner:
+        with running([worker]) as workers, asyncio.Runner() as runner:
             broker = AioPikaBroker(url)
             runner.run(broker.startup())
 
@@ -142,13 +142,3 @@ def _taskiq(servers: Servers, path: Path) -> Iterator[tuple[Send, list[Process]]
 
             yield (lambda number: runner.run(kick(number))), workers
             runner.run(broker.shutdown())
-
-
-@contextmanager
-def _running(workers: list[Process]) -> Iterator[list[Process]]:
-    """Until the block ends."""
-    try:
-        yield workers
-    finally:
-        for worker in workers:
-            kill_tree(worker)
