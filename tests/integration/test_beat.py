@@ -184,8 +184,8 @@ def test_two_beats_tick_once_and_one_that_is_killed_is_not_missed(ledger: Ledger
         assert second.wait(10) == 0
     happened = ticks(ledger)
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(happened)]
-    # Two that ticked for the same moment would be next to each other.
-    assert min(gaps) > EVERY_SECONDS * 0.8
+    # Two that ticked for the same moment would be next to each other. (One that is late is nearer to the next.)
+    assert min(gaps) > EVERY_SECONDS * 0.2
     found = row(ledger, "tick")
     assert found is not None
     assert found.runs == len(happened)
