@@ -19,7 +19,7 @@ from control.ledger.engine import Ledger
 from control.ledger.notice_models import Notice
 from control.settings import NotifySettings
 from notify_worker.mails import in_bulk
-from notify_worker.notice_sending import Send, attempt, is_gone, me, noted, write
+from notify_worker.notice_sending import Send, attempt, claim, me, noted, write
 from notify_worker.senders import MailSender
 from notify_worker.senders.smtp import SmtpSender
 
@@ -68,15 +68,15 @@ def _send_all(ledger: Ledger, ids: Sequence[str], send: Send, check: Callable[[]
         if time.monotonic() > until:
             break
         with ledger.write() as session:
-            notice = notices.sending(session, notice_id, by=me(), gone=is_gone)
-        if notice is None:
+            claimed = claim(session, notice_id)
+        if claimed is None:
             continue  # cancelled, or another delivery of this chunk has it
         try:
-            effect = attempt(ledger, notice, send)
+            effect = attempt(ledger, claimed, send)
         except SenderUnavailable as error:
             stumbles, in_a_row = stumbles + 1, in_a_row + 1
-            if notice.attempts >= bulks.MOST_TRIES:
-                _give_up(ledger, notice, error)
+            if claimed.notice.attempts >= bulks.MOST_TRIES:
+                _give_up(ledger, claimed.notice, error)
             if in_a_row >= _STUMBLES:
                 break
             continue

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -42,22 +42,36 @@ def deliver(ledger: Ledger, notice_id: str, send: Send) -> None:
     the base task tries again.
     """
     with ledger.write() as session:
-        notice = notices.sending(session, notice_id, by=me(), gone=is_gone)
-    if notice is None:
+        claimed = claim(session, notice_id)
+    if claimed is None:
         tasks.once(ledger, lambda session: _look_again(session, notice_id))
         return
-    effect = attempt(ledger, notice, send)
+    effect = attempt(ledger, claimed, send)
     # Noted in any case: a second delivery of this task may have had the task's one effect, which was to wait.
     noted(lambda: tasks.once(ledger, effect) or write(ledger, effect))
 
 
-def attempt(ledger: Ledger, notice: Notice, send: Send) -> Callable[[Session], None]:
+class Claimed(NamedTuple):
+    """A notice that is this process' to send, and the reason its address takes no mail, where there is one."""
+
+    notice: Notice
+    suppressed: str | None
+
+
+def claim(session: Session, notice_id: str) -> Claimed | None:
+    """None where it has ended, or another is at it."""
+    notice = notices.sending(session, notice_id, by=me(), gone=is_gone)
+    if notice is None:
+        return None
+    known = notices.suppressed(session, notice) if notice.channel == "mail" else None
+    return Claimed(notice, known.reason if known else None)
+
+
+def attempt(ledger: Ledger, claimed: Claimed, send: Send) -> Callable[[Session], None]:
     """Try to send a notice that is claimed; what to note of it. Raises as `deliver`, with the claim given back."""
-    if notice.channel == "mail":
-        with ledger.read() as session:
-            known = notices.suppressed(session, notice)
-        if known:
-            return _end(notice, "suppressed", f"This address takes no mail ({known.reason}).")
+    notice = claimed.notice
+    if claimed.suppressed:
+        return _end(notice, "suppressed", f"This address takes no mail ({claimed.suppressed}).")
     try:
         provider_id = send(notice)
     except BaseException as error:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from control.bus import names
-from control.ledger import analytics, notices, orders, outbox, webhooks
+from control.ledger import analytics, notices, order_upkeep, orders, outbox, webhooks
 from control.ledger.base import now
 from control.ledger.order_models import Order, OrderLine
 from control.ledger.reservations import for_mail
@@ -30,22 +30,23 @@ def advance(session: Session, order_id: str, fact: str) -> None:
 def confirm(session: Session, order: Order) -> None:
     """It is paid: from here on it is the seller's to deliver."""
     at = order.paid_at or now()
-    orders.move(session, order, "confirmed", now())
-    _update_inventory(session, order)
     lines = orders.lines(session, order.id)
-    data = for_mail(order, lines)
+    orders.move(session, order, "confirmed", now())
     paid = {"order_id": order.id, "amount_minor": order.total_minor, "currency": order.currency}
-    _mail(session, order, names.SEND_ORDER_CONFIRMATION_EMAIL, "order_confirmation", data)
-    _mail(
-        session,
-        order,
-        names.SEND_PAYMENT_CONFIRMATION_EMAIL,
-        "payment_confirmation",
-        paid | {"paid_at": at.isoformat()},
-    )
-    _text(session, order)
+    told = [
+        _mail(order, names.SEND_ORDER_CONFIRMATION_EMAIL, "order_confirmation", for_mail(order, lines)),
+        _mail(
+            order,
+            names.SEND_PAYMENT_CONFIRMATION_EMAIL,
+            "payment_confirmation",
+            paid | {"paid_at": at.isoformat()},
+        ),
+        _text(order),
+    ]
+    notices.request_all(session, told, locale=order.locale, about=order.id)
     webhooks.emit(session, "order.paid", about=order.id, data=_for_others(order, lines))
-    # Last: the figures of a stream are one row that all its orders want.
+    # Last: the stock of a product, and the figures of a stream, are rows that all their orders want.
+    order_upkeep.settle(session, order, lines)
     analytics.record_sale(
         session,
         order_id=order.id,
@@ -66,7 +67,7 @@ def give_back(session: Session, order: Order) -> None:
 def undo(session: Session, order: Order) -> None:
     """The money went back."""
     _update_inventory(session, order)
-    _text(session, order)
+    notices.request_all(session, [_text(order)], locale=order.locale, about=order.id)
     analytics.record_refund(session, order_id=order.id, at=order.updated_at)
 
 
@@ -83,31 +84,13 @@ def _update_inventory(session: Session, order: Order) -> None:
     outbox.add(session, names.UPDATE_INVENTORY, {"order_id": order.id})
 
 
-def _mail(session: Session, order: Order, spec: names.TaskSpec, template: str, data: dict[str, Any]) -> None:
-    notices.request(
-        session,
-        spec,
-        key=f"{template}:{order.id}",
-        to=order.buyer_email,
-        template=template,
-        locale=order.locale,
-        data=data,
-        about=order.id,
-    )
+def _mail(order: Order, spec: names.TaskSpec, template: str, data: dict[str, Any]) -> notices.Asked:
+    return notices.Asked(spec, f"{template}:{order.id}", order.buyer_email, template, data)
 
 
-def _text(session: Session, order: Order) -> None:
-    notices.request(
-        session,
-        names.SEND_ORDER_STATUS_SMS,
-        key=f"order_status:{order.id}:{order.state}",
-        to=order.buyer_phone,
-        template="order_status",
-        locale=order.locale,
-        data={"order_id": order.id, "state": order.state},
-        about=order.id,
-        channel="sms",
-    )
+def _text(order: Order) -> notices.Asked:
+    key, data = f"order_status:{order.id}:{order.state}", {"order_id": order.id, "state": order.state}
+    return notices.Asked(names.SEND_ORDER_STATUS_SMS, key, order.buyer_phone, "order_status", data, channel="sms")
 
 
 def _for_others(order: Order, lines: Sequence[OrderLine]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def failed(ledger: Ledger, spec: TaskSpec = names.HANDLE_FACT, payload: Any = No
 def sent(ledger: Ledger, session: Any) -> None:
     """What waits in the outbox is on the bus."""
     session.flush()
+    outbox.write(session)
     outbox.sent(session, [row.id for row in session.scalars(select(OutboxRow))])
 
 

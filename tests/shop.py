@@ -74,7 +74,7 @@ class Shop:
         self.write(lambda session: checkout.advance(session, order_id, fact))
 
     def settle(self, order_id: str) -> None:
-        self.write(lambda session: order_upkeep.settle(session, order_id))
+        self.write(lambda session: order_upkeep.settle_again(session, order_id))
 
     def order(self, order_id: str) -> Order:
         with self.ledger.read() as session:

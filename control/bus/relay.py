@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from control import telemetry
@@ -17,7 +18,6 @@ from control.errors import MessageRefused
 from control.ledger import commits, outbox
 from control.ledger.base import now
 from control.ledger.engine import Ledger
-from control.ledger.models import OutboxRow
 
 log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
@@ -120,13 +120,13 @@ class Relay:
                 self._woken.clear()
 
 
-def _message(row: OutboxRow) -> Outgoing:
+def _message(row: Row[Any]) -> Outgoing:
     # The same id each time it is sent: who gets it twice knows it.
     task_id = row.task_id or f"outbox-{row.id}"
     return Outgoing(CATALOGUE[row.task], row.payload, task_id=task_id, since=row.created_at.timestamp())
 
 
-def _event(row: OutboxRow) -> Announcement:
+def _event(row: Row[Any]) -> Announcement:
     return Announcement(row.task.removeprefix(outbox.EVENT), row.payload)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
 
 import control.ledger.analytics_models
@@ -26,6 +28,8 @@ if TYPE_CHECKING:  # half as costly to load as all of SQLAlchemy, and needed at 
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _BUSY_SECONDS: Final = 30
+_BELIEVED_SECONDS: Final = 1.0
+_USED: Final = "afterlive_used"
 # More than a worker has threads that could want one at a time.
 _CONNECTIONS: Final = 32
 # A server whose machine is gone sends nothing, not even an end: without these its clients would wait for hours.
@@ -126,18 +130,40 @@ def _engine(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
         kept = 5
         # Errors are logged, and what a statement was given may be somebody's address: `hide_parameters`.
-        return create_engine(
+        engine = create_engine(
             url,
-            pool_pre_ping=True,
             pool_size=kept,
             max_overflow=_CONNECTIONS - kept,
             connect_args=_GONE_AFTER,
             hide_parameters=True,
         )
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _Ping(engine))
+        return engine
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+class _Ping:
+    """Ask a connection that was idle for a while whether it still stands, before it is used. One that was used a moment
+    ago is believed: a question a transaction is as much as the smallest transactions ask themselves."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._dialect = engine.dialect
+
+    def __call__(self, connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get(_USED, time.monotonic()) < _BELIEVED_SECONDS:
+            return
+        try:
+            self._dialect.do_ping(connection)
+        except Exception as error:
+            raise InvalidatePoolError from error  # none of the others stands either
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

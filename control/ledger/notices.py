@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import Table, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,6 +38,7 @@ _LONGEST_PROBLEM: Final = 300
 # Longer than all tries of one take, and than a queue should be.
 _LATE: Final = timedelta(minutes=30)
 _MOST: Final = 500
+_TABLE: Final = cast(Table, Notice.__table__)
 
 
 def request(
@@ -54,33 +55,57 @@ def request(
 ) -> str | None:
     """Have `template` sent to the address or number `to` by the task `spec`, once this transaction is committed; the
     notice's id. None where there is nobody to send to, or `key` was asked for before."""
-    if not to:
-        return None
-    notice = _row(key=key, channel=channel, task=spec.name, template=template, locale=locale, to=to, data=data)
-    added = add_all(session, [notice | {"about": about[:ID_LENGTH]}])
-    if not added:
-        return None
-    outbox.add(session, spec, {"notice_id": added[0], "about": about[:ID_LENGTH]})
-    return added[0]
+    asked = Asked(spec, key, to, template, data, channel)
+    return next(iter(request_all(session, [asked], locale=locale, about=about)), None)
+
+
+class Asked(NamedTuple):
+    """One notice of several about the same, as `request` has it."""
+
+    spec: TaskSpec
+    key: str
+    to: str | None
+    template: str
+    data: dict[str, Any]
+    channel: str = "mail"
+
+
+def request_all(session: Session, asked: Sequence[Asked], *, locale: str, about: str) -> list[str]:
+    """As `request`, of several in one statement; the ids of those there are."""
+    about = about[:ID_LENGTH]
+    rows = [
+        {
+            "key": fit_key(one.key), "channel": one.channel, "task": one.spec.name, "template": one.template,
+            "locale": locale if locale in LOCALES else "en", "to": one.to, "data": one.data, "about": about,
+        }
+        for one in asked
+        if one.to
+    ]  # fmt: skip
+    specs = {fit_key(one.key): one.spec for one in asked}
+    added = _insert(session, rows) if rows else []
+    for notice_id, key in added:
+        outbox.add(session, specs[key], {"notice_id": notice_id, "about": about})
+    return [notice_id for notice_id, _ in added]
 
 
 def add_all(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Store notices (columns by name); the ids of those whose key is new."""
+    return [notice_id for notice_id, _ in _insert(session, rows)]
+
+
+def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Id and key of those whose key is new."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     at = now()
     fresh = {"state": "pending", "attempts": 0, "created_at": at, "queued_at": at, "bulk_id": None}
     made = [{"id": new_id("ntc"), **fresh, **row} for row in rows]
-    statement = insert(cast(Table, Notice.__table__)).on_conflict_do_nothing(index_elements=["key"])
-    added: list[str] = []
+    statement = insert(_TABLE).on_conflict_do_nothing(index_elements=["key"])
+    added: list[tuple[str, str]] = []
     for first in range(0, len(made), 500):
         some = made[first : first + 500]
-        added += session.scalars(statement.values(some).returning(Notice.id)).all()
+        kept = session.connection().execute(statement.values(some).returning(_TABLE.c.id, _TABLE.c.key))
+        added += [(row.id, row.key) for row in kept]
     return added
-
-
-def _row(**columns: Any) -> dict[str, Any]:
-    locale = columns["locale"]
-    return columns | {"key": fit_key(columns["key"]), "locale": locale if locale in LOCALES else "en"}
 
 
 def fit_key(key: str) -> str:
@@ -118,10 +143,16 @@ def sending(
 ) -> Notice | None:
     """Claim it, for the process `by`; None where it has ended, or another that may still be at it has it. `gone` says
     which processes are known to be no more. One that failed can be claimed: somebody wants it tried again."""
+    at = now()
+    claimed = {"state": "sending", "claimed_at": at, "claimed_by": by, "attempts": Notice.attempts + 1}
+    mine = update(Notice).where(Notice.id == notice_id, Notice.state.in_(("pending", "failed"))).values(claimed)
+    fresh = {"synchronize_session": False, "populate_existing": True}
+    taken: Notice | None = session.scalar(mine.returning(Notice), execution_options=fresh)
+    if taken:
+        return taken  # as nearly all are
     found = session.get(Notice, notice_id, populate_existing=True, with_for_update=LOCK)
     if found is None:
         raise NotFound(noun="notice", key=notice_id)
-    at = now()
     lapsed = found.claimed_at is None or found.claimed_at < at - LEASE or gone(found.claimed_by or "")
     if found.state in ("pending", "failed") or (found.state == "sending" and lapsed):
         found.state, found.claimed_at, found.claimed_by = "sending", at, by
@@ -147,8 +178,8 @@ def released(session: Session, notice_id: str, problem: str) -> None:
 
 
 def _end(session: Session, notice_id: str, state: str, before: tuple[str, ...], **changes: Any) -> None:
-    mine = update(Notice).where(Notice.id == notice_id, Notice.state.in_(before))
-    session.execute(mine.values(state=state, claimed_at=None, claimed_by=None, **changes))
+    mine = update(_TABLE).where(_TABLE.c.id == notice_id, _TABLE.c.state.in_(before))
+    session.connection().execute(mine.values(state=state, claimed_at=None, claimed_by=None, **changes))
 
 
 def send_lost(session: Session, *, bus_is_empty: bool = False) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from control import telemetry
@@ -40,6 +40,7 @@ FACTS: Final[Mapping[str, str]] = {
 }
 """State → the fact that others act upon (pipelines.checkout)."""
 _WAITING: Final = frozenset({"placed", "confirmed", *FACTS})
+_CHANGES: Final = insert(cast(Table, OrderChange.__table__))
 PAID_TOO_LATE: Final = "paid-too-late"
 
 
@@ -83,7 +84,7 @@ def move(session: Session, order: Order, state: str, at: datetime, note: str | N
     # What follows may be lost on its way: it is sent again until it was done (`control.ledger.order_upkeep`).
     order.waits_since = at if state in _WAITING else None
     change = {"order_id": order.id, "state_before": before, "state": state, "at": at, "note": note}
-    session.execute(insert(OrderChange), [change])
+    session.connection().execute(_CHANGES, change)
     telemetry.ORDERS.labels(state).inc()
     if state in FACTS:
         send_next(session, order)

@@ -1,23 +1,45 @@
-"""Messages decided on together with the facts they follow from; the relay puts them on the bus."""
+"""Messages decided on together with the facts they follow from; the relay puts them on the bus.
+
+What a transaction decides on is written when it ends, in two statements, however many messages that is.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
 from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
+from control.ledger.task_models import TaskRow
 
 EVENT: Final = "event:"
 """What the rows of events start with, where others have a task's name."""
 _URGENT: Final = [spec.name for spec in CATALOGUE.values() if spec.queue == HIGH]
+_HELD: Final = "afterlive_outbox"
+_TABLE: Final = cast(Table, OutboxRow.__table__)
+_DUE: Final = (
+    select(_TABLE)
+    .where(_TABLE.c.available_at <= bindparam("at"))
+    .order_by(case((_TABLE.c.task.in_(_URGENT), 0), else_=1), _TABLE.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TASKS: Final = insert(cast(Table, TaskRow.__table__))
+_MESSAGES: Final = insert(_TABLE)
+
+
+@dataclass
+class _Held:
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
 
 
 def add(
@@ -29,40 +51,56 @@ def add(
         raise ValueError(f"{spec.name} is not in the catalogue")
     at = now()
     commits.announce(session)
+    pending = None
     if task_id is None:
         task_id = str(uuid.uuid4())
-        tasks.pending(session, task_id, spec, business_key(spec, payload))
-    session.add(
-        OutboxRow(
-            task_id=task_id,
-            task=spec.name,
-            payload=payload,
-            created_at=at,
-            available_at=at + timedelta(seconds=delay_seconds),
-        )
-    )
+        pending = tasks.pending(task_id, spec, business_key(spec, payload), at)
+    _hold(session, _row(task_id, spec.name, payload, at, at + timedelta(seconds=delay_seconds)), pending)
     return task_id
 
 
 def announce(session: Session, name: str, body: dict[str, Any]) -> None:
     """Have the event `name` told to whoever listens, once this transaction is committed."""
     at = now()
-    session.add(OutboxRow(task=f"{EVENT}{name}", payload=body, created_at=at, available_at=at))
+    _hold(session, _row(None, f"{EVENT}{name}", body, at, at), None)
 
 
-def due(session: Session, limit: int) -> Sequence[OutboxRow]:
+def _row(task_id: str | None, task: str, payload: dict[str, Any], at: datetime, due: datetime) -> dict[str, Any]:
+    return {"task_id": task_id, "task": task, "payload": payload, "created_at": at, "available_at": due}
+
+
+def _hold(session: Session, message: dict[str, Any], task: dict[str, Any] | None) -> None:
+    held = session.info.setdefault(_HELD, _Held())
+    held.messages.append(message)
+    if task:
+        held.tasks.append(task)
+    if session.in_nested_transaction():  # which may be undone by itself
+        write(session)
+
+
+@event.listens_for(Session, "before_commit")
+def write(session: Session) -> None:
+    """Write what this transaction decided on so far."""
+    held = session.info.pop(_HELD, None)
+    if held is None:
+        return
+    connection = session.connection()
+    if held.tasks:
+        connection.execute(_TASKS, held.tasks)
+    connection.execute(_MESSAGES, held.messages)
+
+
+def due(session: Session, limit: int) -> Sequence[Row[Any]]:
     """The oldest rows whose time has come, but for those another relay has in hand; what is for `high_priority` before
     all else: a code by SMS does not wait until a thousand mails are sent."""
-    later = case((OutboxRow.task.in_(_URGENT), 0), else_=1)
-    rows = select(OutboxRow).where(OutboxRow.available_at <= now()).order_by(later, OutboxRow.id).limit(limit)
-    return session.scalars(rows.with_for_update(skip_locked=True)).all()
+    return session.connection().execute(_DUE, {"at": now(), "most": limit}).all()
 
 
 def sent(session: Session, ids: Sequence[int]) -> None:
     """These rows are on the bus."""
     if not ids:
         return
-    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+    session.connection().execute(delete(_TABLE).where(_TABLE.c.id.in_(ids)))
 
 
 def postpone(session: Session, ids: Sequence[int], seconds: float) -> None:

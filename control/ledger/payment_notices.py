@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from datetime import timedelta
+from typing import Final, cast
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.bus.names import PROCESS_PAYMENT_WEBHOOK
 from control.errors import NoticeUnreadable
 from control.gateways.base import Received, TradeReport
-from control.ledger import commits, outbox
-from control.ledger.base import LOCK, now
-from control.ledger.models import OutboxRow
+from control.ledger import outbox
+from control.ledger.base import now
 from control.ledger.payment_models import PaymentNotice
 from control.ledger.payment_reports import hear
-from control.ledger.task_models import TaskRow
 
 _NOTICES: Final = cast(Table, PaymentNotice.__table__)
-_TASKS: Final = insert(cast(Table, TaskRow.__table__))
-_OUTBOX: Final = insert(cast(Table, OutboxRow.__table__))
 _NEW: Final = {
     dialect: made(_NOTICES).on_conflict_do_nothing(index_elements=["id"]).returning(_NOTICES.c.id)
     for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
@@ -44,8 +39,8 @@ def keep(session: Session, told: Sequence[Told]) -> list[bool]:
     }
     connection = session.connection()
     new = set(connection.execute(_NEW[connection.dialect.name], list(rows.values())).scalars())
-    if new:
-        _have_read(session, [(notice_id, str(rows[notice_id]["trade_no"])) for notice_id in new], at)
+    for notice_id in new:
+        _have_read(session, notice_id, str(rows[notice_id]["trade_no"]))
     return [one.id in new for _, one in told]
 
 
@@ -66,9 +61,8 @@ def process(
     except NoticeUnreadable:
         outcome = "unreadable"
     # Only now: the order comes first, whoever locks several.
-    session.refresh(notice, with_for_update=LOCK)
-    if notice.processed_at is None:
-        notice.processed_at, notice.outcome = now(), outcome
+    unread = (_NOTICES.c.id == notice_id) & _NOTICES.c.processed_at.is_(None)
+    session.connection().execute(update(_NOTICES).where(unread).values(processed_at=now(), outcome=outcome))
     return outcome
 
 
@@ -85,29 +79,9 @@ def resend(session: Session, seconds: float) -> int:
     )
     found = session.execute(old.order_by(PaymentNotice.received_at).limit(_MOST_AGAIN)).all()
     for notice_id, trade_no in found:
-        outbox.add(session, PROCESS_PAYMENT_WEBHOOK, {"notice_id": notice_id, "trade_no": trade_no})
+        _have_read(session, notice_id, trade_no)
     return len(found)
 
 
-def _have_read(session: Session, new: Sequence[tuple[str, str]], at: datetime) -> None:
-    """As `outbox.add`, of many at once."""
-    commits.announce(session)
-    spec = PROCESS_PAYMENT_WEBHOOK
-    ids = [str(uuid.uuid4()) for _ in new]
-    tasks: list[dict[str, Any]] = [
-        {"id": task_id, "task": spec.name, "queue": spec.queue, "key": trade_no, "state": "PENDING", "created_at": at}
-        for task_id, (_, trade_no) in zip(ids, new, strict=True)
-    ]
-    messages: list[dict[str, Any]] = [
-        {
-            "task_id": task_id,
-            "task": spec.name,
-            "payload": {"notice_id": notice_id, "trade_no": trade_no},
-            "created_at": at,
-            "available_at": at,
-        }
-        for task_id, (notice_id, trade_no) in zip(ids, new, strict=True)
-    ]
-    connection = session.connection()
-    connection.execute(_TASKS, tasks)
-    connection.execute(_OUTBOX, messages)
+def _have_read(session: Session, notice_id: str, trade_no: str) -> None:
+    outbox.add(session, PROCESS_PAYMENT_WEBHOOK, {"notice_id": notice_id, "trade_no": trade_no})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from control import telemetry
@@ -48,10 +47,10 @@ def expire(session: Session, payment_id: str, seconds: float) -> bool:
 
 
 def _hear(session: Session, report: TradeReport, accept_simulated: bool) -> str:
-    payment_id = session.scalar(select(Payment.id).where(Payment.trade_no == report.trade_no))
-    if payment_id is None:
+    found = payments.locked_by_trade(session, report.trade_no)
+    if found is None:
         return "unknown-trade"
-    order, payment = payments.locked(session, payment_id)
+    order, payment = found
     payment.waits_from = at = now()
     if report.standing == "paid":
         return _paid(session, order, payment, report, accept_simulated)
@@ -84,7 +83,8 @@ def _paid(session: Session, order: Order, payment: Payment, report: TradeReport,
         return "mismatch"
     payment.gateway_trade_no, payment.method = report.gateway_trade_no, report.method
     payment.paid_at = _at(payment, report)
-    taken = orders.pay(session, order, at=payment.paid_at)
+    with session.no_autoflush:  # the payment's own state is yet to come: one statement for both
+        taken = orders.pay(session, order, at=payment.paid_at)
     if taken == "paid":
         payments.move(session, payment, "paid")
         return "paid"

@@ -53,6 +53,15 @@ def locked(session: Session, payment_id: str) -> tuple[Order, Payment]:
     return order, session.get_one(Payment, payment_id, with_for_update=LOCK, populate_existing=True)
 
 
+def locked_by_trade(session: Session, trade_no: str) -> tuple[Order, Payment] | None:
+    """As `locked`, of a gateway's trade; None where there is none."""
+    known = session.execute(select(Payment.id, Payment.order_id).where(Payment.trade_no == trade_no)).one_or_none()
+    if known is None:
+        return None
+    order = orders.get(session, known.order_id, lock=True)
+    return order, session.get_one(Payment, known.id, with_for_update=LOCK, populate_existing=True)
+
+
 def of_order(session: Session, order_id: str) -> Sequence[Payment]:
     """Newest first."""
     query = select(Payment).where(Payment.order_id == order_id).order_by(Payment.created_at.desc(), Payment.id.desc())
@@ -90,7 +99,6 @@ def create(session: Session, order: Order, gateway: PaymentGateway) -> Payment:
         waits_from=at,
     )
     session.add(payment)
-    session.flush()
     telemetry.PAYMENTS.labels("created").inc()
     return payment
 

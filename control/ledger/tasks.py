@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,13 +17,26 @@ from control.ledger.base import ID_LENGTH, now
 from control.ledger.engine import Ledger
 from control.ledger.task_models import FailedTask, TaskRow
 
+_TABLE: Final = cast(Table, TaskRow.__table__)
+
+
+def _claiming(made: Any) -> Any:
+    """One statement, whether the task has a row or (no outbox sent it) none yet: half of what a small effect costs is
+    the number of statements."""
+    row = made(_TABLE)
+    done = {"state": row.excluded.state, "finished_at": row.excluded.finished_at}
+    mine = row.on_conflict_do_update(index_elements=["id"], set_=done, where=_TABLE.c.state != "SUCCESS")
+    return mine.returning(_TABLE.c.id)
+
+
+_CLAIM: Final = {"sqlite": _claiming(sqlite.insert), "postgresql": _claiming(postgresql.insert)}
 FINAL: Final = ("SUCCESS", "FAILURE", "EXPIRED", "DISCARDED")
 
 
-def pending(session: Session, task_id: str, spec: TaskSpec, key: str | None) -> None:
-    """It was decided on."""
-    at = now()
-    session.add(TaskRow(id=task_id, task=spec.name, queue=spec.queue, key=_fit(key), state="PENDING", created_at=at))
+def pending(task_id: str, spec: TaskSpec, key: str | None, at: datetime) -> dict[str, Any]:
+    """The row of one that was decided on."""
+    row = {"id": task_id, "task": spec.name, "queue": spec.queue, "key": _fit(key)}
+    return row | {"state": "PENDING", "created_at": at}
 
 
 def once(ledger: Ledger, effect: Callable[[Session], None]) -> bool:
@@ -41,21 +54,17 @@ def once(ledger: Ledger, effect: Callable[[Session], None]) -> bool:
 def _claim(session: Session, delivery: Delivery) -> bool:
     """SUCCESS, where it was not so already. Of two at the same time the second waits for the first to be committed."""
     at = now()
-    # One statement, whether the task has a row or (no outbox sent it) none yet: half of what a small effect costs is
-    # the number of statements.
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(cast(Table, TaskRow.__table__)).values(
-        id=delivery.task_id,
-        task=delivery.task,
-        queue=delivery.queue,
-        key=_fit(delivery.key),
-        state="SUCCESS",
-        created_at=at,
-        finished_at=at,
-    )
-    done = {"state": "SUCCESS", "finished_at": at}
-    claimed = row.on_conflict_do_update(index_elements=["id"], set_=done, where=TaskRow.state != "SUCCESS")
-    return session.scalar(claimed.returning(TaskRow.id)) is not None
+    row = {
+        "id": delivery.task_id,
+        "task": delivery.task,
+        "queue": delivery.queue,
+        "key": _fit(delivery.key),
+        "state": "SUCCESS",
+        "created_at": at,
+        "finished_at": at,
+    }
+    connection = session.connection()
+    return connection.scalar(_CLAIM[connection.dialect.name], row) is not None
 
 
 def finish(session: Session, task_id: str, state: str) -> bool:

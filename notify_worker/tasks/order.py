@@ -32,7 +32,7 @@ def process_order(order_id: str) -> None:
 @task(names.UPDATE_INVENTORY)
 def update_inventory(order_id: str) -> None:
     """Turn what was kept for an order into a sale, or give it back, as the order's state has it."""
-    tasks.once(_ledger(), lambda session: order_upkeep.settle(session, order_id))
+    tasks.once(_ledger(), lambda session: order_upkeep.settle_again(session, order_id))
 
 
 @task(names.CHECK_ABANDONED_CARTS)

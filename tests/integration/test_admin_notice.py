@@ -20,7 +20,7 @@ from control.errors import ConfigurationError, InputError, SenderRefused, Sender
 from control.ledger import failures, tasks
 from control.ledger.engine import Ledger
 from control.ledger.models import OutboxRow
-from control.ledger.task_models import FailedTask, ScheduleRow
+from control.ledger.task_models import FailedTask, ScheduleRow, TaskRow
 from control.settings import NotifySettings, Settings, current, use
 from notify_worker.tasks import admin
 from pipelines.cleanup import forget_tasks
@@ -319,7 +319,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten(ledger: Ledger, monkeypatch:
             _ended(session, f"old-{number}", ago)
         _ended(session, "young", ago + timedelta(days=2))
         _ended(session, "of-a-failure", ago)
-        tasks.pending(session, "running", NOTICE, None)
+        session.add(TaskRow(**tasks.pending("running", NOTICE, None, datetime.now(UTC))))
     for name in ("open", "young-one", "seen-to-yesterday", "discarded", "replayed"):
         fail(ledger, task_id="of-a-failure" if name == "open" else name, origin=name)
     with ledger.write() as session:
@@ -343,8 +343,4 @@ def test_what_nobody_asks_for_any_more_is_forgotten(ledger: Ledger, monkeypatch:
 
 
 def _ended(session: Any, task_id: str, at: datetime) -> None:
-    tasks.pending(session, task_id, NOTICE, None)
-    session.flush()
-    row = tasks.get(session, task_id)
-    assert row is not None
-    row.state, row.finished_at = "SUCCESS", at
+    session.add(TaskRow(**tasks.pending(task_id, NOTICE, None, at) | {"state": "SUCCESS", "finished_at": at}))

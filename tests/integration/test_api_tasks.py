@@ -112,6 +112,7 @@ def test_tasks_by_their_key_newest_first(api: Api, redis: RedisServer) -> None:
     ids = [pending(api) for _ in range(3)]
     pending(api, "rep_2")
     live.started(delivery(ids[1]))
+    until(lambda: api.client.get(f"/tasks/{ids[1]}").json()["state"] == "STARTED", "it is known to have begun")
     items = api.client.get("/tasks", params={"key": "rep_1"}).json()["items"]
     assert [(item["id"], item["state"]) for item in items] == [
         (ids[2], "PENDING"),

@@ -63,7 +63,7 @@ def flash_sale(shop: Shop, many: int, buyers: int, items: int) -> None:
             return
         assert shop.pay(order_id) in ("paid", "already")
         told(names.ADVANCE_ORDER, lambda session: checkout.advance(session, order_id, "order.paid"))
-        told(names.UPDATE_INVENTORY, lambda session: order_upkeep.settle(session, order_id))
+        told(names.UPDATE_INVENTORY, lambda session: order_upkeep.settle_again(session, order_id))
 
     at_work: list[Future[None]] = []
     # As many as the ledger keeps connections for: another is made anew each time.

@@ -35,7 +35,7 @@ def delivered(task_id: str, key: str | None = None) -> Iterator[None]:
 def sent(ledger: Ledger, state: str = "PENDING") -> str:
     with ledger.write() as session:
         task_id = outbox.add(session, names.PART_DONE, {"replay_id": "rep_1"})
-        session.flush()
+        outbox.write(session)
         session.get_one(TaskRow, task_id).state = state
     return task_id
 
