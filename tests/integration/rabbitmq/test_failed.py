@@ -81,7 +81,8 @@ def test_each_kind_of_failure(clerk: Works) -> None:
 def raw_messages(works: Works) -> dict[str, tuple[str, str]]:
     """What no publisher of ours would send: name → the task's id and the reason it must be given."""
     sent = {}
-    with Connection(works.platform.broker_url) as connection:
+    # Confirmed: what is sent just before a connection is closed may else be lost.
+    with Connection(works.platform.broker_url, transport_options={"confirm_publish": True}) as connection:
         producer: Any = connection.Producer(serializer="json")
 
         def publish(name: str, reason: str, body: Any, key: str, task: str | None, **more: Any) -> None:
@@ -141,7 +142,7 @@ def drop_one(url: str) -> bool:
 def test_replayed_it_is_done_once(clerk: Works) -> None:
     """The queue it came from, the same id: an effect that it had after all would not be had twice."""
     task_id = "raw-replayed"
-    with Connection(clerk.platform.broker_url) as connection:
+    with Connection(clerk.platform.broker_url, transport_options={"confirm_publish": True}) as connection:
         connection.Producer(serializer="json").publish(
             [[], {"number": 77}, {}], exchange=TASKS.name, routing_key="lost_priority.tests.sell", declare=[],
             headers={"id": task_id, "task": "tests.sell", "lang": "py"}, correlation_id=task_id,
@@ -172,7 +173,7 @@ def test_the_database_away_nothing_is_lost(works: Works) -> None:
     """What fails while nobody can note it waits in the queue."""
     works.platform.consuming(works.platform.worker("fast"))
     sent = [works.send(chores.FAIL, number=number, code="x") for number in range(20)]
-    with Connection(works.platform.broker_url) as connection:
+    with Connection(works.platform.broker_url, transport_options={"confirm_publish": True}) as connection:
         channel: Any = connection.channel()
 
         def waiting() -> bool:

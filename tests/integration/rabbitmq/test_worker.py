@@ -101,7 +101,7 @@ def test_health_and_metrics(works: Works, worker: Process) -> None:
 
 def test_a_task_straight_to_a_queue_by_its_name(works: Works, worker: Process) -> None:
     """By the direct exchange, for whoever the broker lets; the name alone is the address."""
-    with Connection(works.platform.broker_url) as connection:
+    with Connection(works.platform.broker_url, transport_options={"confirm_publish": True}) as connection:
         for number, key in ((1, "high_priority"), (2, "default")):
             connection.Producer(serializer="json").publish(
                 [[], {"number": number}, {}], exchange=DIRECT.name, routing_key=key, declare=[],
