@@ -328,3 +328,15 @@ class OutputRejected(TransientError):
     """The output of {key} failed its check: {reason}."""
 
     code = "output-rejected"
+
+
+class EncoderBusy(TransientError):
+    """{encoder} has no free session: {reason}."""
+
+    code = "encoder-busy"
+
+
+class EncoderUnavailable(AfterliveError):
+    """{encoder} cannot be had on {node}: {reason}."""
+
+    code = "encoder-unavailable"

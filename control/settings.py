@@ -107,7 +107,16 @@ class MediaSettings(BaseSettings):
     chunks_in_flight: int = Field(default=4, ge=1)
     """Chunks of one stream on the bus at a time, so that a long stream does not starve a short one."""
     preset: str = "veryfast"
-    """x264 preset."""
+    """x264 preset; other encoders take what is nearest to it."""
+    encoders: list[str] = Field(default_factory=lambda: ["h264_nvenc", "h264_vaapi", "libx264"])
+    """The encoders (a JSON list) this node may use, best first: `h264_nvenc`, `h264_vaapi`, `libx264`; the same of
+    `hevc` (`libx265`) and `av1` (`libsvtav1`) where replays are to be made with them."""
+    devices: list[str] = Field(default_factory=list)
+    """The GPUs (a JSON list) to encode with, `nvenc:0` or `vaapi:/dev/dri/renderD128`; empty: all that are found."""
+    sessions_per_device: int = Field(default=8, ge=1, le=1000)
+    """Encoders at a time on one GPU, all workers of this node together. Drivers of GeForce cards allow so many."""
+    refuse_cpu: bool = False
+    """Whether this node refuses to encode on its CPU, rather than to be slow where its GPU should have done it."""
     max_duration_seconds: float = 24 * 3600
     max_bytes: int = 200 * 1024**3
     max_pixels: int = 8192 * 8192
