@@ -330,6 +330,10 @@ class OutputRejected(TransientError):
     code = "output-rejected"
 
 
+class KeyframesMisplaced(OutputRejected):
+    """The output of {key} failed its check: {reason}."""
+
+
 class EncoderBusy(TransientError):
     """{encoder} has no free session: {reason}."""
 
