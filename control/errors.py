@@ -324,6 +324,10 @@ class EncoderFailed(TransientError):
     code = "encoder-failed"
 
 
+class EncoderHung(EncoderFailed):
+    """ffmpeg failed on {key}: {reason}."""
+
+
 class OutputRejected(TransientError):
     """The output of {key} failed its check: {reason}."""
 

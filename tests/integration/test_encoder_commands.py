@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ GPU_WAYS = [
     if encoder.kind != "cpu"
     for tier in encoder.tiers
 ]
-HARD = {"fast": {"rate": 60}, "interlaced": {"interlaced": True}, "plain": {}}
+HARD: dict[str, dict[str, Any]] = {"fast": {"rate": 60}, "interlaced": {"interlaced": True}, "plain": {}}
 
 
 def command(
