@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 from pydantic_settings import BaseSettings
 
@@ -87,7 +88,7 @@ def test_the_schema_finds_what_is_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_a_profile_starts_finds_all_it_waits_for(project: dict[str, Any], profile: str) -> None:
     started = compose.services_of(project, profile)
-    assert {"rabbitmq", "redis", "postgres", "store", "api", "beat", "fast", "notify"} <= set(started)
+    assert {"rabbitmq", "redis", "postgres", "store", "api", "beat", "worker-fast", "worker-notify"} <= set(started)
     assert len(started) > len(compose.services_of(project))
     for name, service in started.items():
         for needed, how in service.get("depends_on", {}).items():
@@ -140,6 +141,25 @@ def test_what_reads_a_secret_has_it(both: list[tuple[str, dict[str, Any], dict[s
     assert re.findall(r"/run/secrets/(\w+)", conf) == ["rabbitmq_definitions"]
 
 
+def test_prometheus_scrapes_services_that_are_there_and_has_the_key(project: dict[str, Any]) -> None:
+    configuration = compose.DOCKER / "prometheus" / "prometheus.yml"
+    if not configuration.exists():
+        pytest.skip("no configuration of Prometheus here")
+    jobs = yaml.safe_load(configuration.read_text())["scrape_configs"]
+    found = {name for job in jobs for each in job.get("dns_sd_configs", ()) for name in each["names"]}
+    found |= {
+        target.partition(":")[0]
+        for job in jobs
+        for each in job.get("static_configs", ())
+        for target in each["targets"]
+        if not target.startswith("localhost:")
+    }
+    assert {"api", "worker-fast", "worker-notify", "media-cpu"} <= found
+    assert found <= set(project["services"])
+    keys = {job["authorization"]["credentials_file"] for job in jobs if "authorization" in job}
+    assert keys == {f"/run/secrets/{each['target']}" for each in project["services"]["prometheus"]["secrets"]}
+
+
 # What Prometheus and Grafana read: folders with tests of their own.
 ELSEWHERE = {"./prometheus", "./grafana/provisioning", "./grafana/dashboards"}
 
@@ -168,7 +188,8 @@ def test_every_setting_is_one_and_has_a_value_it_takes(
     found = [(of_image, set[str]()), (of_trials, set[str]())]
     for _, service, _ in both:
         secrets = {each["target"].upper() for each in service.get("secrets", ()) if isinstance(each, dict)}
-        found.append((settings_in(service), secrets))
+        if is_ours(service):
+            found.append((settings_in(service), secrets))
     for values, secret in found:
         for setting, value in values.items():
             assert setting in known, setting
@@ -234,7 +255,7 @@ def test_nobody_outside_this_machine_reaches_a_port(both: list[tuple[str, dict[s
 
 @pytest.mark.parametrize(
     ("service", "tier"),
-    [("topology", "topology"), ("api", "api"), ("beat", "beat"), ("fast", "fast"), ("notify", "notify")]
+    [("topology", "topology"), ("api", "api"), ("beat", "beat"), ("worker-fast", "fast"), ("worker-notify", "notify")]
     + [(f"media-{kind}", "media") for kind in ("cpu", "nvidia", "vaapi")],
 )
 def test_each_tier_has_the_secrets_it_needs(project: dict[str, Any], service: str, tier: str) -> None:

@@ -101,13 +101,14 @@ def test_the_broker_tells_prometheus_of_each_queue(deployed: Deployed, secrets: 
     declared = afterlive("topology", AFTERLIVE_BUS_BROKER_URL=url(deployed, secrets, "topology"))
     assert declared.returncode == 0, declared.stderr
     give_up = time.monotonic() + 30  # it counts every five seconds
-    while not re.search(r'rabbitmq_queue_messages_ready\{[^}]*queue="low_priority"', _told(deployed)):
+    while not re.search(r'rabbitmq_detailed_queue_messages_ready\{[^}]*queue="low_priority"', _told(deployed)):
         assert time.monotonic() < give_up, _told(deployed)[:2000]
         time.sleep(0.2)
 
 
 def _told(broker: Deployed) -> str:
-    return httpx.get(broker.metrics_url, timeout=10).text
+    family = {"family": "queue_coarse_metrics"}
+    return httpx.get(f"{broker.metrics_url}/detailed", params=family, timeout=10).text
 
 
 def test_redis_lets_nobody_in_without_the_password(secrets: Path, project: dict[str, Any], tmp_path: Path) -> None:
