@@ -308,8 +308,9 @@ def test_ten_bits_and_hdr_never_meet_a_decoder_that_cannot(bench: Bench) -> None
 
 
 def test_the_cpu_of_a_node_with_a_card_is_used_loudly_or_not_at_all(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("media_worker.chunk._said", None)
     before = counted(encoder=NVENC, to="libx264", reason="planned")
     result = bench.make(bench.job(encoder="libx264"))
     assert (result.device, result.tier) == ("cpu", "cpu")
