@@ -15,7 +15,7 @@ from control import telemetry
 from control.bus.names import CATALOGUE
 from control.bus.publish import Announcement, Outgoing, publisher_of
 from control.errors import MessageRefused
-from control.ledger import commits, outbox
+from control.ledger import backlog, commits, outbox
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 
@@ -93,11 +93,12 @@ class Relay:
         return len(rows)
 
     def look(self) -> None:
-        """Bring the gauges of the outbox up to date."""
+        """Bring the gauges of the outbox, and of what is still to be done of replays, up to date."""
         with self._ledger.read() as session:
             telemetry.OUTBOX_DEPTH.set(outbox.depth(session))
             since = outbox.oldest_due(session)
         telemetry.OUTBOX_AGE.set((now() - since).total_seconds() if since else 0.0)
+        backlog.look(self._ledger)
 
     def _loop(self) -> None:
         pause = _LOOK_EVERY_SECONDS
