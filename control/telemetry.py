@@ -49,12 +49,13 @@ PAYMENT_NOTICES = Counter(
 GATEWAY_SECONDS = Histogram(
     "afterlive_gateway_seconds", "Questions to a payment gateway", ["question", "result"], buckets=_RUN_BUCKETS
 )
-QUEUE_DEPTH = Gauge("afterlive_queue_ready", "Messages of a queue nobody has taken, as its workers see it", ["queue"])
-QUEUE_CONSUMERS = Gauge("afterlive_queue_consumers", "Workers the broker gives a queue's messages to", ["queue"])
+WORKER_SLOTS = Gauge("afterlive_worker_slots", "Tasks this worker can run at a time", ["tier"])
 PARTS = Gauge("afterlive_parts", "Parts of replays that are under way, by what becomes of them now", ["kind", "state"])
 PARTS_AGE = Gauge("afterlive_parts_waiting_seconds", "How long the part that waits longest is on the bus", ["kind"])
 BACKLOG_FRAMES = Gauge("afterlive_backlog_frames", "Frames of recordings that are still to be transcoded")
 REPLAYS = Counter("afterlive_replays_total", "Replays by how they ended", ["state"])
+for _state in ("completed", "failed", "cancelled"):
+    REPLAYS.labels(_state)  # from the start: of a counter that begins with its first event, nobody sees that it grew
 REPLAY_SECONDS = Histogram(
     "afterlive_replay_seconds",
     "From a stream's end to the mark",

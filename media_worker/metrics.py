@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from control import telemetry
 from control.bus.messages import ChunkJob, ChunkResult
 from control.settings import MediaSettings
+from media_worker.gpu_metrics import watch_gpus
 from media_worker.scratch import disk_bytes, used_bytes
 
 _NO_FAULT: Final = {"cancelled": "cancelled", "encoder-busy": "busy", "encoder-unavailable": "unavailable"}
@@ -82,6 +83,16 @@ def measure(job: ChunkJob, result: ChunkResult) -> None:
         OUTPUT_BYTES.labels(*labels).inc(sum(segment.size_bytes for segment in track.segments))
         FPS.labels(*labels).observe(track.frames / result.seconds)
         REALTIME.labels(*labels).observe(media_seconds / result.seconds)
+
+
+_watched: Final[list[object]] = []
+
+
+def watch(settings: MediaSettings) -> None:
+    """Have this machine measured at each scrape, whatever number of workers is started in the process."""
+    watch_scratch(settings)
+    if not _watched:
+        _watched.append(watch_gpus())
 
 
 def watch_scratch(settings: MediaSettings) -> None:

@@ -41,7 +41,7 @@ def _clean(**_: Any) -> None:
     """A worker that was killed cannot remove what it was working on; the next one does."""
     if removed := clean_scratch(current().media):
         log.info("removed %d folders that workers left behind", removed)
-    metrics.watch_scratch(current().media)
+    metrics.watch(current().media)
 
 
 @task(names.PROCESS_STREAM_RECORDING)

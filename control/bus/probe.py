@@ -11,7 +11,6 @@ from typing import Any, Final
 from celery import Celery
 from celery.worker import state
 
-from control import telemetry
 from control.bus.declare import count
 from control.bus.health import Pulse
 
@@ -46,24 +45,11 @@ class Probe:
             return False
         taken, before = sum(state.total_count.values()), self._taken
         self._taken = taken
-        busy = len(state.active_requests) >= self._worker.concurrency or taken != before
-        try:
-            found = self._count()
-        except Exception:
-            if busy:
-                return True  # what the queues hold is only for the metrics then
-            raise
-        return busy or all(seen is not None and seen[0] == 0 and seen[1] > 0 for seen in found)
-
-    def _count(self) -> list[tuple[int, int] | None]:
-        """Messages and consumers of each queue, as the broker has them."""
+        if len(state.active_requests) >= self._worker.concurrency or taken != before:
+            return True
         with self._app.connection_for_read() as connection:
             found = [count(connection, queue) for queue in self._queues]
-        for queue, seen in zip(self._queues, found, strict=True):
-            if seen is not None:
-                telemetry.QUEUE_DEPTH.labels(queue).set(seen[0])
-                telemetry.QUEUE_CONSUMERS.labels(queue).set(seen[1])
-        return found
+        return all(seen is not None and seen[0] == 0 and seen[1] > 0 for seen in found)
 
     def _loop(self) -> None:
         while not self._stopped.wait(_EVERY_SECONDS):

@@ -101,6 +101,8 @@ def task_of(app: Celery, spec: TaskSpec, function: Callable[..., Any], *, gave_u
 def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave_up: GaveUp | None) -> Any:
     signature = inspect.signature(function)
     hints = get_type_hints(function)
+    if spec.deadline_seconds is not None:
+        telemetry.EXPIRED.labels(spec.name)
     body = _Body(spec, function, signature, hints.get("job"), "work" in signature.parameters, gave_up)
 
     def run(self: Task[..., Any], *args: Any, **payload: Any) -> Any:

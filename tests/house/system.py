@@ -27,6 +27,7 @@ class Need:
 NEEDS = {
     "chromium": Need(("chromium", "chromium-browser", "google-chrome"), "chromium"),
     "rabbitmq": Need(("rabbitmq-server",), "rabbitmq-server", places=("usr/lib/rabbitmq/bin",)),
+    "prometheus": Need(("prometheus",), "prometheus"),
     "redis": Need(("redis-server",), "redis-server"),
     "postgresql": Need(("initdb",), "postgresql", places=("usr/lib/postgresql/*/bin",)),
 }
