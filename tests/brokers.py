@@ -38,6 +38,8 @@ class RabbitMQ:
     process: subprocess.Popen[bytes] | None = None
     tls: dict[str, Path] | None = None
     tls_port: int = field(default_factory=services.free_port)
+    metrics_port: int = 0
+    """Of its own metrics, where they are wanted (a plugin)."""
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -151,8 +153,10 @@ class RabbitMQ:
                 "ssl_options.verify = verify_peer",
                 "ssl_options.fail_if_no_peer_cert = false",
             ]
+        if self.metrics_port:
+            lines += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {self.metrics_port}"]
         (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_prometheus].\n" if self.metrics_port else "[].\n")
 
     def _environment(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -193,9 +197,9 @@ def _erlang(text: str) -> str:
 
 
 @contextmanager
-def rabbitmq(folder: Path, tls: dict[str, Path] | None = None) -> Iterator[RabbitMQ]:
+def rabbitmq(folder: Path, tls: dict[str, Path] | None = None, *, metrics_port: int = 0) -> Iterator[RabbitMQ]:
     """A broker until the block ends."""
-    made = RabbitMQ(folder, tls=tls)
+    made = RabbitMQ(folder, tls=tls, metrics_port=metrics_port)
     try:
         made.start()
         yield made

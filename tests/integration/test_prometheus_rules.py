@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.house import system
+from tests import monitoring
+from tests.house import dashboards, system
+from tests.monitoring import CONFIG, ROOT, rules
 
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "docker" / "prometheus"
 TESTS = sorted((ROOT / "tests" / "prometheus").glob("*.yml"))
 OURS = re.compile(r"\bafterlive_[a-z0-9_]+")
 SUFFIXES = ("_bucket", "_sum", "_count")
@@ -26,15 +25,6 @@ def promtool(*arguments: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def rules() -> list[dict[str, Any]]:
-    return [
-        rule
-        for path in sorted((CONFIG / "rules").glob("*.yml"))
-        for group in yaml.safe_load(path.read_text())["groups"]
-        for rule in group["rules"]
-    ]
 
 
 def metrics_of(expression: str) -> set[str]:
@@ -73,15 +63,44 @@ def test_each_alert_says_what_it_is_and_what_to_do() -> None:
             assert set(rule["annotations"]) == {"summary", "description", "remedy"}
 
 
-def test_rules_ask_for_metrics_the_code_has() -> None:
-    sources = [
-        path
-        for tier in ("control", "media_worker", "notify_worker", "pipelines")
-        for path in (ROOT / tier).rglob("*.py")
-    ]
-    told = set(re.findall(r'"(afterlive_[a-z0-9_]+)"', "\n".join(path.read_text() for path in sources)))
-    asked = {name for rule in rules() for name in metrics_of(rule["expr"])}
-    assert len(asked) > 20
+def test_rules_and_dashboards_ask_for_metrics_and_jobs_there_are() -> None:
+    tiers = ("control", "media_worker", "notify_worker", "pipelines")
+    sources = [path.read_text() for tier in tiers for path in (ROOT / tier).rglob("*.py")]
+    told = set(re.findall(r'"(afterlive_[a-z0-9_]+)"', "\n".join(sources)))
+    expressions = [rule["expr"] for rule in rules()] + [query for _, query in monitoring.queries()]
+    asked = {name for expression in expressions for name in metrics_of(expression)}
     if not (ROOT / "media_worker" / "encoder_metrics.py").exists():
         asked = {name for name in asked if not name.startswith("afterlive_encoder_")}
+    assert len(asked) > 40
     assert asked - told == set()
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = set(re.findall(r"\b[a-z]+:afterlive_[a-z0-9_:]+", "\n".join(expressions)))
+    assert used <= recorded
+    jobs = {job["job_name"] for job in yaml.safe_load((CONFIG / "prometheus.yml").read_text())["scrape_configs"]}
+    named = set(re.findall(r'job=~?"([^"]+)"', "\n".join(expressions)))
+    assert {job for names in named for job in names.split("|")} <= jobs
+
+
+@pytest.mark.parametrize("name", dashboards.tables())
+def test_a_dashboard_is_what_its_table_says(name: str) -> None:
+    made = dashboards.made(name, dashboards.tables()[name])
+    assert (monitoring.DASHBOARDS / f"{name}.json").read_text() == made, "run python -m tests.house.dashboards"
+
+
+def test_dashboards_are_provisioned() -> None:
+    found = monitoring.dashboards()
+    assert set(found) == {"media", "fast-lane", "failures", "capacity"}
+    assert len({dashboard["uid"] for dashboard in found.values()}) == len(found)
+    folder = monitoring.ROOT / "docker" / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert (source["uid"], source["type"]) == (dashboards.SOURCE["uid"], "prometheus")
+    for dashboard in found.values():
+        places = [panel["gridPos"] for panel in dashboard["panels"]]
+        cells = {
+            (x, y)
+            for at in places
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert len(cells) == sum(at["w"] * at["h"] for at in places), "panels lie over one another"
+        assert max(x for x, _ in cells) < 24
