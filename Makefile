@@ -52,8 +52,8 @@ test: $(STAMP) ## Run the tests (installs browser, servers and Prometheus where 
 test-fast: $(STAMP) ## Run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
-test-slow: $(STAMP) ## Run the tests that `test` leaves out: those that show on another server what others show
-	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis
+test-slow: $(STAMP) ## Run the tests that `test` leaves out: on another server what others show, and the images
+	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis buildah mmdebstrap
 	@$(BIN)/python -m pytest -m slow --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## Kill, cut off and fill up one thing after the other under load, and show how it recovers

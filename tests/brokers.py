@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from amqp.exceptions import AccessRefused
 from kombu import Connection
 
 from control.bus.declare import declare
@@ -40,6 +41,9 @@ class RabbitMQ:
     tls_port: int = field(default_factory=services.free_port)
     metrics_port: int = 0
     """Of its own metrics, where they are wanted (a plugin)."""
+    settings: Sequence[str] = ()
+    """Lines of rabbitmq.conf besides."""
+    plugins: str = "[]."
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -58,6 +62,8 @@ class RabbitMQ:
             assert time.monotonic() < give_up, f"RabbitMQ did not start:\n{self._said()}"
             try:
                 Connection(self.url("/"), connect_timeout=1).ensure_connection(max_retries=1).release()
+            except AccessRefused:
+                return  # it has users of its own, and told us so
             except Exception:  # noqa: BLE001  (kombu's own errors and the socket's alike: not yet)
                 time.sleep(0.1)
             else:
@@ -155,8 +161,9 @@ class RabbitMQ:
             ]
         if self.metrics_port:
             lines += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {self.metrics_port}"]
-        (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_prometheus].\n" if self.metrics_port else "[].\n")
+        plugins = "[rabbitmq_prometheus]." if self.metrics_port else self.plugins
+        (self.folder / "rabbitmq.conf").write_text("\n".join([*lines, *self.settings]) + "\n")
+        (self.folder / "enabled_plugins").write_text(f"{plugins}\n")
 
     def _environment(self) -> dict[str, str]:
         folder = str(self.folder)
