@@ -39,11 +39,11 @@ class RabbitMQ:
     process: subprocess.Popen[bytes] | None = None
     tls: dict[str, Path] | None = None
     tls_port: int = field(default_factory=services.free_port)
-    metrics_port: int = 0
-    """Of its own metrics, where they are wanted (a plugin)."""
     settings: Sequence[str] = ()
     """Lines of rabbitmq.conf besides."""
     plugins: str = "[]."
+    metrics_port: int = 0
+    """Of its own metrics, where they are wanted (a plugin)."""
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -159,9 +159,10 @@ class RabbitMQ:
                 "ssl_options.verify = verify_peer",
                 "ssl_options.fail_if_no_peer_cert = false",
             ]
+        plugins = self.plugins
         if self.metrics_port:
+            plugins = "[rabbitmq_prometheus]."
             lines += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {self.metrics_port}"]
-        plugins = "[rabbitmq_prometheus]." if self.metrics_port else self.plugins
         (self.folder / "rabbitmq.conf").write_text("\n".join([*lines, *self.settings]) + "\n")
         (self.folder / "enabled_plugins").write_text(f"{plugins}\n")
 
