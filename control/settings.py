@@ -104,6 +104,11 @@ class MediaSettings(BaseSettings):
     """Local folder for work in progress; None is the system's temporary folder."""
     chunk_seconds: float = Field(default=30.0, ge=6, le=600)
     """About how long a chunk is; always whole segments."""
+    report_seconds: float = Field(default=30.0, gt=0, le=60)
+    """How often a media worker tells the control plane what it can."""
+    node_lost_seconds: float = Field(default=180.0, gt=0)
+    """A media worker nothing was heard of for so long is gone: nothing is planned for its encoders any more, and what
+    was planned for them alone is planned again."""
     chunks_in_flight: int = Field(default=4, ge=1)
     """Chunks of one stream on the bus at a time, so that a long stream does not starve a short one."""
     preset: str = "veryfast"

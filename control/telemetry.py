@@ -47,6 +47,11 @@ PAYMENT_NOTICES = Counter(
 GATEWAY_SECONDS = Histogram(
     "afterlive_gateway_seconds", "Questions to a payment gateway", ["question", "result"], buckets=_RUN_BUCKETS
 )
+REPINNED = Counter(
+    "afterlive_rungs_repinned_total",
+    "Rungs that another encoder took over, as nobody had theirs any more (lost) or a node could not have it",
+    ["encoder", "to", "reason"],
+)
 TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
 TRANSCODE_FPS = Histogram(
     "afterlive_transcode_fps",

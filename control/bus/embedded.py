@@ -24,6 +24,7 @@ from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.beat import Clock
 from control.bus.cancel import cancellations
 from control.bus.clerk import Clerk
+from control.bus.context import name_node
 from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
@@ -31,6 +32,8 @@ from control.ledger.engine import open_ledger
 from control.settings import Settings
 
 log = logging.getLogger("afterlive.embedded")
+NODE: Final = "embedded"
+"""What its media worker is called."""
 _SCHEDULE: Final = "pipelines.schedule"
 _FAST_THREADS: Final = 4
 _START_SECONDS: Final = 15.0
@@ -81,7 +84,9 @@ class Embedded:
         self.app.set_default()
         self.app.loader.import_default_modules()
         self._start_worker("fast", [names.HIGH, names.DEFAULT], _FAST_THREADS)
-        self._start_worker("media", [names.LOW], self.settings.media.concurrency)
+        # All there is: what was planned for a GPU is told here that there is none, and planned again.
+        name_node(NODE)
+        self._start_worker("media", [names.LOW, *names.GPU_QUEUES.values()], self.settings.media.concurrency)
         self.clerk.start()
         # Before the relay, which puts on the bus at once what waits: that is not lost, and must not look as if it were.
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
@@ -115,7 +120,7 @@ class Embedded:
     def _start_worker(self, name: str, queues: list[str], concurrency: int) -> None:
         worker: Any = WorkController(
             app=self.app,
-            hostname=f"{name}@embedded",
+            hostname=f"{name}@{NODE}",
             pool_cls="threads",
             concurrency=concurrency,
             queues=queues,

@@ -151,6 +151,14 @@ class AudioRendition(Message):
     default: bool = True
 
 
+class LeftRung(Message):
+    """A rendition that was begun and left, as its encoder could not be had any more."""
+
+    name: str
+    """The folder what was made of it lies in, until the replay is complete."""
+    encoder: str
+
+
 class Plan(Message):
     """How a recording becomes a replay. Pure function of (MediaInfo, ladder, settings)."""
 
@@ -169,6 +177,8 @@ class Plan(Message):
     threads: int = 1
     """Encoder threads of one chunk: pinned, as x264's output depends on it."""
     normalise_lufs: float | None = None
+    left: tuple[LeftRung, ...] = ()
+    """Renditions that other encoders took over, oldest first."""
 
     @property
     def duration_seconds(self) -> Fraction:
@@ -400,3 +410,12 @@ class Problem(Message):
         if isinstance(error, AfterliveError):
             return cls(code=error.code, detail=error.detail)
         return cls(code=AfterliveError.code, detail=f"An unexpected {type(error).__name__}; the log says more.")
+
+
+class PartProblem(Problem):
+    """As it is told to the part's replay: with what the plan may have to do without."""
+
+    encoder: str | None = None
+    """The encoder that could not be had, where it failed for that."""
+    node: str | None = None
+    """The media worker that could not have it."""
