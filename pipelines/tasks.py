@@ -93,7 +93,7 @@ def node_report(node: str, report: dict[str, Any] | None = None) -> None:
         if report is None:
             nodes.left(session, node)
         else:
-            nodes.heard(session, NodeReport.model_validate(report).model_copy(update={"node": node}))
+            nodes.heard(session, NodeReport.model_validate(report), node)
 
 
 @task(names.PUBLISH_REPLAY, gave_up=_give_up)

@@ -56,7 +56,7 @@ class Heartbeat:
         if report is None:
             return False
         self._changed(report)
-        return self._send({"node": self._name, "report": report.model_dump(mode="json") | {"node": self._name}})
+        return self._send({"node": self._name, "report": report.model_dump(mode="json")})
 
     def _send(self, payload: dict[str, object]) -> bool:
         try:

@@ -21,6 +21,7 @@ _OWN: Final = {
     "doctor": "control.cli.doctor",
     "failed": "control.cli.failed",
     "fake-ecpay": "control.cli.fake_ecpay",
+    "nodes": "control.cli.nodes",
     "replay": "control.cli.replay",
     "task": "control.cli.task",
     "topology": "control.cli.topology",

@@ -17,12 +17,12 @@ from control.ledger.base import LOCK, now
 from control.ledger.node_models import NAME_LENGTH, Node
 
 
-def heard(session: Session, report: NodeReport) -> None:
-    """A worker says what it can."""
+def heard(session: Session, report: NodeReport, name: str | None = None) -> None:
+    """The worker `name` says what it can; without a name of its own it is called like its host."""
     at = now()
-    node = _locked(session, report.node)
+    node = _locked(session, name or report.node)
     if node is None:
-        node = Node(name=_fit(report.node), first_at=at, usable_at={})
+        node = Node(name=_fit(name or report.node), first_at=at, usable_at={})
         session.add(node)
     node.report = report.model_dump(mode="json")
     node.heard_at, node.left_at = at, None
@@ -46,10 +46,12 @@ def cannot(session: Session, name: str, encoder: str, reason: str) -> None:
 
 
 def alive(session: Session, lost_seconds: float) -> list[NodeReport]:
-    """What those can that were heard of within `lost_seconds` and have not said that they end, by name."""
+    """What those can that were heard of within `lost_seconds` and have not said that they end, by name: each report's
+    `node` is the worker's name."""
     since = now() - timedelta(seconds=lost_seconds)
     query = select(Node).where(Node.heard_at >= since, Node.left_at.is_(None)).order_by(Node.name)
-    return [NodeReport.model_validate(node.report) for node in session.scalars(query)]
+    found = session.scalars(query)
+    return [NodeReport.model_validate(node.report).model_copy(update={"node": node.name}) for node in found]
 
 
 def last_usable(session: Session, encoder: str) -> datetime | None:
