@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from control.ledger.engine import Ledger
 
 API_KEY = "key-for-tests"
+# How long an example takes is the machine's affair, not the code's.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

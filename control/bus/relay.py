@@ -27,14 +27,20 @@ _LOOK_EVERY_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 5.0
 _STRANGE_SECONDS: Final = 3600.0
+_LEFT_TO_OTHERS_SECONDS: Final = 1.0
 
 
 class Relay:
-    """A thread that empties the outbox: at once after a commit of this process, of others at its next look."""
+    """A thread that empties the outbox: at once after a commit of this process, of others at its next look.
 
-    def __init__(self, ledger: Ledger, app: Celery) -> None:
+    `gives_way`: of a process that gets little of a busy machine. What is urgent is then left to the others for a
+    second, as a row in slow hands is locked to them.
+    """
+
+    def __init__(self, ledger: Ledger, app: Celery, *, gives_way: bool = False) -> None:
         self._ledger = ledger
         self._app = app
+        self._leaves_urgent_seconds = _LEFT_TO_OTHERS_SECONDS if gives_way else 0.0
         # Where several relays share a database, the rows one has in hand stay locked until they are marked. SQLite,
         # which has one writer and one relay, should not be kept from writing while the broker makes up its mind.
         self._shared = ledger.is_shared
@@ -62,7 +68,7 @@ class Relay:
         """Send what is due, oldest first; how many rows that were. A message that was sent and could not be marked is
         sent again."""
         with self._ledger.write() if self._shared else self._ledger.read() as session:
-            rows = outbox.due(session, _BATCH)
+            rows = outbox.due(session, _BATCH, leave_urgent_seconds=self._leaves_urgent_seconds)
             if not rows:
                 return 0
             known = [row for row in rows if row.task in CATALOGUE]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, select, update
+from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, not_, select, update
 from sqlalchemy.orm import Session
 
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
@@ -26,10 +26,12 @@ EVENT: Final = "event:"
 _URGENT: Final = [spec.name for spec in CATALOGUE.values() if spec.queue == HIGH]
 _HELD: Final = "afterlive_outbox"
 _TABLE: Final = cast(Table, OutboxRow.__table__)
+_IS_URGENT: Final = _TABLE.c.task.in_(_URGENT)
 _DUE: Final = (
     select(_TABLE)
     .where(_TABLE.c.available_at <= bindparam("at"))
-    .order_by(case((_TABLE.c.task.in_(_URGENT), 0), else_=1), _TABLE.c.id)
+    .where(not_(_IS_URGENT) | (_TABLE.c.available_at <= bindparam("urgent_at")))
+    .order_by(case((_IS_URGENT, 0), else_=1), _TABLE.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -91,10 +93,13 @@ def write(session: Session) -> None:
     connection.execute(_MESSAGES, held.messages)
 
 
-def due(session: Session, limit: int) -> Sequence[Row[Any]]:
+def due(session: Session, limit: int, *, leave_urgent_seconds: float = 0) -> Sequence[Row[Any]]:
     """The oldest rows whose time has come, but for those another relay has in hand; what is for `high_priority` before
-    all else: a code by SMS does not wait until a thousand mails are sent."""
-    return session.connection().execute(_DUE, {"at": now(), "most": limit}).all()
+    all else: a code by SMS does not wait until a thousand mails are sent. `leave_urgent_seconds`: how long that is left
+    to other relays."""
+    at = now()
+    urgent_at = at - timedelta(seconds=leave_urgent_seconds)
+    return session.connection().execute(_DUE, {"at": at, "urgent_at": urgent_at, "most": limit}).all()
 
 
 def sent(session: Session, ids: Sequence[int]) -> None:
