@@ -49,9 +49,12 @@ GATEWAY_SECONDS = Histogram(
 )
 REPINNED = Counter(
     "afterlive_rungs_repinned_total",
-    "Rungs that another encoder took over, as nobody had theirs any more (lost) or a node could not have it",
+    "Rungs that another encoder took over: nobody had theirs any more (lost), a node could not have it (unavailable),"
+    " or devices made them differently (mixed)",
     ["encoder", "to", "reason"],
 )
+NODES = Gauge("afterlive_nodes", "Media workers that are known", ["state"])
+NODES_WITH = Gauge("afterlive_nodes_with_encoder", "Media workers that are alive and have it", ["encoder"])
 TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
 TRANSCODE_FPS = Histogram(
     "afterlive_transcode_fps",

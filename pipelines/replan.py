@@ -7,6 +7,7 @@ in its old folder, where players that have the old playlists find it, until the 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -58,6 +59,17 @@ def refused(session: Session, replay: Replay, part: Part, problem: PartProblem, 
         return False  # there is nothing below it
     _replan(session, replay, plan, encoder, "unavailable", settings)
     return True
+
+
+def mixed(session: Session, replay: Replay, rungs: Collection[str], settings: MediaSettings) -> bool:
+    """Chunks of these rungs came out with different init segments: devices of one family that are not alike, which
+    every encoder that needs none is. False where there is no such device to do without."""
+    _, plan = facts_of(replay)
+    encoders = [rung.encoder for rung in plan.rungs if rung.name in rungs and family_of(rung.encoder) != CPU]
+    for encoder in dict.fromkeys(encoders):
+        _, plan = facts_of(replay)
+        _replan(session, replay, plan, encoder, "mixed", settings)
+    return bool(encoders)
 
 
 def suspect(session: Session, replay: Replay, settings: MediaSettings) -> None:

@@ -63,7 +63,12 @@ def part_done(
         if whole is None:
             log.info("replay=%s part=%s was made by an earlier plan", replay_id, name)
             return
-        if problem := _other_init(session, replay, whole):
+        if other := _other_inits(session, replay, whole):
+            if replan.mixed(session, replay, other, settings):
+                send_next(session, replay, settings)
+                return
+            reason = "its init segment is not that of the other chunks"
+            problem = Problem.of(OutputRejected(key=f"{replay.id} {', '.join(other)}", reason=reason))
             part_failed(session, replay_id, run, name, problem, settings)
             return
         result = whole
@@ -196,18 +201,15 @@ def _whole(session: Session, replay: Replay, name: str, result: dict[str, Any]) 
     return {**result, "tracks": tracks}
 
 
-def _other_init(session: Session, replay: Replay, result: dict[str, Any]) -> Problem | None:
-    """All chunks of a rung share one init segment; the first that is done says which."""
+def _other_inits(session: Session, replay: Replay, result: dict[str, Any]) -> list[str]:
+    """All chunks of a rung share one init segment; the first that is done says which. The rungs of this one that have
+    another."""
     made = {track.name: track.init_sha256 for track in ChunkResult.model_validate(result).tracks}
     known = replay.inits or {}
-    other = ", ".join(name for name in made if known.get(name, made[name]) != made[name])
-    if not other:
-        if new := {name: sha256 for name, sha256 in made.items() if name not in known}:
-            replays.touch(session, replay.id, inits=known | new)
-        return None
-    return Problem.of(
-        OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
-    )
+    other = [name for name, sha256 in made.items() if known.get(name, sha256) != sha256]
+    if not other and (new := {name: sha256 for name, sha256 in made.items() if name not in known}):
+        replays.touch(session, replay.id, inits=known | new)
+    return other
 
 
 def _measure(name: str, result: dict[str, Any]) -> None:

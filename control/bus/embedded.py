@@ -23,11 +23,14 @@ from control.bus import names
 from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.beat import Clock
 from control.bus.cancel import cancellations
+from control.bus.capabilities import report_of
 from control.bus.clerk import Clerk
 from control.bus.context import name_node
+from control.bus.heartbeat import Heartbeat
 from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
+from control.ledger import nodes
 from control.ledger.engine import open_ledger
 from control.settings import Settings
 
@@ -62,6 +65,7 @@ class Embedded:
         self.relay = Relay(self.ledger, self.app)
         self.clerk = Clerk(self.app, self.ledger)
         self._workers: list[threading.Thread] = []
+        self._heartbeat: Heartbeat | None = None
         self._clock = Clock(self.app, _LOOK_AT_CLOCK_SECONDS)
         self._beat = threading.Thread(target=self._clock.run, name="beat", daemon=True)
 
@@ -88,6 +92,7 @@ class Embedded:
         name_node(NODE)
         self._start_worker("media", [names.LOW, *names.GPU_QUEUES.values()], self.settings.media.concurrency)
         self.clerk.start()
+        self._report()
         # Before the relay, which puts on the bus at once what waits: that is not lost, and must not look as if it were.
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
         self.relay.start()
@@ -98,6 +103,8 @@ class Embedded:
         cancellations.halt()
         self._clock.stop()
         self.clerk.stop()
+        if self._heartbeat:
+            self._heartbeat.stop()
         self.relay.stop()
         if self._workers:
             self.app.control.broadcast(_END, reply=False)
@@ -137,6 +144,20 @@ class Embedded:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError(f"the {name} worker did not start")
             time.sleep(0.005)
+
+    def _report(self) -> None:
+        """Where the settings name encoders or devices, this machine is a node like any other. Else all is left to the
+        processor: to try devices takes time, each time a program starts."""
+        media = self.settings.media
+        if not media.model_fields_set & {"encoders", "devices"}:
+            return
+        report = report_of(self.settings)
+        if report is None:
+            return
+        with self.ledger.write() as session:
+            nodes.heard(session, report, NODE)
+        self._heartbeat = Heartbeat(self.app, NODE, lambda: report_of(self.settings), media.report_seconds)
+        self._heartbeat.start()
 
     def _call(self, module: str, function: str, **arguments: Any) -> None:
         """A function of another package, by name: this one imports none of them."""

@@ -153,7 +153,7 @@ class Worker:
             return []
         from control.bus.clerk import Clerk
         from control.bus.relay import Relay
-        from control.ledger import failures
+        from control.ledger import failures, node_views
         from control.ledger.engine import open_ledger
 
         ledger = open_ledger(self._settings.ledger.url)
@@ -172,7 +172,18 @@ class Worker:
             for task, count in counts.items():
                 telemetry.FAILED_TASKS.labels(task).set(count)
 
-        return [relay.look, count_failures]
+        def count_nodes() -> None:
+            with ledger.read() as session:
+                known = node_views.known(session, self._settings.media.node_lost_seconds)
+            telemetry.NODES.clear()
+            telemetry.NODES_WITH.clear()
+            for state in ("alive", "lost"):
+                telemetry.NODES.labels(state).set(sum(node.state == state for node in known))
+            for node in known:
+                for encoder in node.encoders if node.state == "alive" else ():
+                    telemetry.NODES_WITH.labels(encoder).inc()
+
+        return [relay.look, count_failures, count_nodes]
 
 
 def _leave_logs_alone(**_: Any) -> None:

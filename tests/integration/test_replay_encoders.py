@@ -20,7 +20,7 @@ from control.ledger import failures, nodes, replays, streams, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow, Part
 from control.ledger.node_models import Node
-from control.settings import Settings
+from control.settings import MediaSettings, Settings
 from pipelines.reconcile import reconcile
 from tests.backend import Made, backend, with_media
 from tests.bus import until
@@ -291,6 +291,19 @@ def test_an_answer_of_an_earlier_plan_changes_nothing(settings: Settings, studio
         whole(made, replay_id)
 
 
+def test_devices_that_are_not_alike_are_done_without(settings: Settings, studio: Studio) -> None:
+    """Two cards of one family, and two init segments: the replay is made whole by an encoder that needs none."""
+    studio.inits = {"chunk-00002": b"of another card"}
+    with with_nodes(settings, studio, node(HERE, NVENC, CPU)) as made:
+        replay_id = made.end()
+        until(lambda: encoders_or_none(made, replay_id) == {"libx264"}, "it is planned again")
+        studio.inits = {}
+        made.wait("completed")
+        (told,) = happened(made, "replay.replanned")
+        assert (told["encoder"], told["to"], told["reason"]) == ("h264_nvenc", ["libx264"], "mixed")
+        whole(made, replay_id)
+
+
 # --- an encoder that nobody has any more ------------------------------------------------------------------------------
 
 
@@ -375,6 +388,32 @@ def test_what_is_done_needs_no_encoder(settings: Settings, studio: Studio) -> No
         assert encoders(made, replay_id) == {"h264_nvenc"}
         studio.release()
         made.wait("completed")
+
+
+# --- one machine ------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_of_its_own_uses_its_gpu_where_it_is_told_to(
+    settings: Settings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Settings] = []
+
+    def report(made: Settings) -> NodeReport:
+        asked.append(made)
+        return node("this-machine", NVENC, CPU)
+
+    monkeypatch.setattr("control.bus.embedded.report_of", report)
+    with backend(settings, studio) as made:
+        first = made.end("s")
+        made.wait("completed")
+        assert encoders(made, first) == {"libx264"}
+    assert not asked  # to look takes time
+    told = MediaSettings(_env_file=None, **settings.media.model_dump(exclude_unset=True), encoders=["h264_nvenc"])
+    with backend(settings.model_copy(update={"media": told}), studio) as made:
+        second = made.end("t")
+        made.wait("completed", "t")
+        assert encoders(made, second) == {"h264_nvenc"}
+        assert set(went(made, second, names.TRANSCODE_CHUNK.name)) == {"low_priority.nvenc"}
 
 
 # --- beside the rest of a replay's life -------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Fleet:
         self.users = users
         self.ledger = ledger
         self.stream = ""
-        fast, notify = (self._worker(tier) for tier in ("fast", "notify"))
+        fast, notify = (self._worker(tier, tier) for tier in ("fast", "notify"))
         self.client = running.client(running.api(AFTERLIVE_BUS_BROKER_URL=users["api"]))
         running.consuming(fast, notify)
 
@@ -49,16 +49,16 @@ class Fleet:
         return {item["name"]: item for item in self.client.get("/nodes").raise_for_status().json()["items"]}
 
     def end(self) -> None:
-        (self.platform.home / "recordings" / "60s.mp4").write_bytes(b"a recording")
+        (self.platform.home / "recordings" / "24s.mp4").write_bytes(b"a recording")
         self.stream = self.client.post("/streams", json={"title": "x"}).raise_for_status().json()["id"]
-        self.client.post(f"/streams/{self.stream}/end", json={"recording": "60s.mp4"}).raise_for_status()
+        self.client.post(f"/streams/{self.stream}/end", json={"recording": "24s.mp4"}).raise_for_status()
 
     def replay(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client.get(f"/streams/{self.stream}").raise_for_status().json()["replay"]
         assert found["state"] != "failed", found
         return found
 
-    def completed(self, seconds: float = 60) -> None:
+    def completed(self, seconds: float = 120) -> None:
         self.until(lambda: self.replay()["state"] == "completed", "the replay is complete", seconds)
 
     def happened(self, name: str) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Fleet:
         found = self.client.get("/tasks", params={"key": self.replay()["id"], "limit": 100}).json()["items"]
         return [item for item in found if item["task"] == task]
 
-    def until(self, condition: Any, what: str, seconds: float = 60) -> Any:
+    def until(self, condition: Any, what: str, seconds: float = 120) -> Any:
         return self.platform.wait(condition, what, seconds=seconds)
 
 
@@ -89,12 +89,13 @@ def fleet(
         tmp_path, rabbitmq, redis_server, ledger.url, s3_server, broker_url=broker_url,
         program=(sys.executable, "-m", "tests.gpu_worker"), PYTHONPATH=str(root), TEST_NODE_HOME=str(tmp_path),
         AFTERLIVE_MEDIA_REPORT_SECONDS="0.5", AFTERLIVE_MEDIA_NODE_LOST_SECONDS="3",
-        AFTERLIVE_MEDIA_CHUNK_SECONDS="6",
+        AFTERLIVE_MEDIA_CHUNK_SECONDS="6", AFTERLIVE_STORAGE_URL=f"file:{tmp_path / 'store'}",
     ) as running:  # fmt: skip
         yield Fleet(running, rabbitmq.users(broker_url), ledger)
     ledger.close()
 
 
+@pytest.mark.slow  # what test_replay_encoders shows on the in-process broker
 def test_chunks_go_to_the_gpu_and_to_others_when_it_is_gone(fleet: Fleet) -> None:
     """kill -9 of the only GPU node in the middle of a replay: what waits for it is planned again."""
     gpu = fleet.media("gpu", "h264_nvenc", TEST_NODE_CHUNK_SECONDS="0.05")
@@ -126,6 +127,9 @@ def test_chunks_go_to_the_gpu_and_to_others_when_it_is_gone(fleet: Fleet) -> Non
 def test_a_gpu_that_stops_working_is_told_of_and_taken_out(fleet: Fleet) -> None:
     """Its worker goes on with what any can do, and is back in when the GPU is."""
     worker = fleet.media("gpu", "h264_nvenc")
+    text = fleet.platform.processes["notify"].metrics()
+    assert 'afterlive_nodes{state="alive"} 1.0' in text
+    assert 'afterlive_nodes_with_encoder{encoder="h264_nvenc"} 1.0' in text
     home = fleet.platform.home
     (home / "TEST_NODE_LACKS").write_text("h264_nvenc")
     fleet.end()
