@@ -324,10 +324,18 @@ class EncoderFailed(TransientError):
     code = "encoder-failed"
 
 
+class EncoderHung(EncoderFailed):
+    """ffmpeg failed on {key}: {reason}."""
+
+
 class OutputRejected(TransientError):
     """The output of {key} failed its check: {reason}."""
 
     code = "output-rejected"
+
+
+class KeyframesMisplaced(OutputRejected):
+    """The output of {key} failed its check: {reason}."""
 
 
 class EncoderBusy(TransientError):

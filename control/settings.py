@@ -120,8 +120,11 @@ class MediaSettings(BaseSettings):
     """The GPUs (a JSON list) to encode with, `nvenc:0` or `vaapi:/dev/dri/renderD128`; empty: all that are found."""
     sessions_per_device: int = Field(default=8, ge=1, le=1000)
     """Encoders at a time on one GPU, all workers of this node together. Drivers of GeForce cards allow so many."""
+    hang_seconds: float = Field(default=120.0, gt=0)
+    """An ffmpeg on a GPU that made no frame for so long hangs, and is ended."""
     refuse_cpu: bool = False
-    """Whether this node refuses to encode on its CPU, rather than to be slow where its GPU should have done it."""
+    """Whether this node refuses chunks that are for its CPU alone, rather than to be slow where a GPU should have done
+    it. A small rung no GPU makes is still made beside those a GPU makes."""
     max_duration_seconds: float = 24 * 3600
     max_bytes: int = 200 * 1024**3
     max_pixels: int = 8192 * 8192

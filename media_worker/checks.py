@@ -23,7 +23,7 @@ from control.bus.messages import Rung
 from control.checks import Check, fail, info, ok, warn
 from control.errors import ConfigurationError
 from control.settings import MediaSettings, Settings
-from media_worker.encoders import ENCODERS, Encoder
+from media_worker.encoders.table import ENCODERS, Encoder
 from media_worker.ffmpeg import ffmpeg_path
 
 _PROBE_SECONDS: Final = 10
@@ -71,7 +71,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield fail("ffmpeg", " ".join(str(error).split()), _NO_FFMPEG)
     else:
         yield _version(ffmpeg, version)
-        yield from (_video_encoder(ffmpeg, encoder, settings.media) for encoder in ENCODERS.values())
+        yield _video_encoder(ffmpeg, ENCODERS["libx264"], settings.media)
         yield _audio_encoder(ffmpeg)
         yield from _decoders(ffmpeg)
         yield _filters(ffmpeg)

@@ -56,13 +56,20 @@ def _best_family(
         if family == CPU or family not in open_to or family in left:
             continue
         on = [_on(family, rung, bit_depth, nodes) for rung in rungs]
-        rest = any(family_of(rung.encoder) == CPU for rung in on)
-        if rest and any(node.refuses_cpu for node in nodes if has_family(node, family)):
-            continue  # a node of it would refuse what is left to the processor
+        rest = [rung.encoder for rung in on if family_of(rung.encoder) == CPU]
+        if not all(_has_software(node, rest) for node in nodes if has_family(node, family)):
+            continue
         taken = sum(float(r.width * r.height * r.frame_rate) for r in on if family_of(r.encoder) == family)
         if taken > most:
             best, most = family, taken
     return best
+
+
+def _has_software(node: NodeReport, encoders: Sequence[str]) -> bool:
+    """Whether a node makes rungs with these beside those of its device, which it does though it refuses chunks that
+    are for its processors alone."""
+    has = {each.encoder for each in node.capabilities if each.usable}
+    return has.issuperset(encoders)
 
 
 def _on(family: str, rung: Rung, bit_depth: int, nodes: Sequence[NodeReport]) -> Rung:

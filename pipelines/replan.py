@@ -40,7 +40,7 @@ def refused(session: Session, replay: Replay, part: Part, problem: PartProblem, 
     """A worker could not have the encoder of a chunk: another worker tries, or the rung gets another encoder. False
     where neither can help, and the chunk has failed."""
     _, plan = facts_of(replay)
-    pinned = {rung.encoder for rung in plan.rungs}
+    pinned = dict.fromkeys(rung.encoder for rung in plan.rungs)
     if (encoder := problem.encoder) is None or encoder not in pinned or part.state != "sent":
         # Of an earlier plan, or told twice: what the plan is now is on its way already.
         return encoder is not None
@@ -49,6 +49,11 @@ def refused(session: Session, replay: Replay, part: Part, problem: PartProblem, 
     session.flush()
     others = [node for node in nodes.alive(session, settings.node_lost_seconds) if node.node != problem.node]
     on_cpu = family_of(encoder) == CPU
+    device = next((other for other in pinned if family_of(other) != CPU), None)
+    if on_cpu and device is not None:
+        # Who has the device has not what goes with it: then all goes to those who have that.
+        _replan(session, replay, plan, device, "unavailable", settings)
+        return True
     if _has(others, replay, plan, encoder) and (on_cpu or part.refused < _MOST_REFUSALS):
         log.warning("replay=%s part=%s is for another node: %s", replay.id, part.name, problem.detail)
         if parts.refuse(session, part):

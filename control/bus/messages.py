@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from control.errors import AfterliveError
 
+CPU_DEVICE: Final = "cpu"
+
 
 class Message(BaseModel):
     """Base of all payloads: frozen, and a field nobody declared is an error."""
@@ -292,6 +294,15 @@ class ChunkResult(Message):
     tracks: tuple[Track, ...]
     """One a rung, in the job's order."""
     encoder: str
+    encoders: tuple[str, ...] = ()
+    """The encoder of each rung, in the job's order."""
+    node: str = ""
+    """The host that made it."""
+    device: str = CPU_DEVICE
+    """What it was made on; of several, the first rung's."""
+    tier: str = CPU_DEVICE
+    fallbacks: tuple[str, ...] = ()
+    """What was not had as wanted before it was made, a line each."""
     seconds: float
     """Wall time of the encoder when the chunk was made, be it in an earlier run."""
     reused: bool = False
@@ -334,7 +345,6 @@ class ThumbnailResult(Message):
 
 # --- what a media node can do ---------------------------------------------------------------------
 
-CPU_DEVICE: Final = "cpu"
 Codec = Literal["h264", "hevc", "av1"]
 
 

@@ -260,6 +260,18 @@ def test_a_processor_that_refuses_is_for_another_node(
         whole(made, replay_id)
 
 
+def test_a_node_without_what_goes_with_its_gpu_is_done_without(settings: Settings, studio: Studio) -> None:
+    """Its report said otherwise; other nodes have the encoder, but not the device the chunk waits for."""
+    studio.lacks = {"libx264"}
+    narrow = capability("h264_nvenc", max_width=500)
+    with with_nodes(settings, studio, node(HERE, narrow, CPU), node("cpu-1", CPU)) as made:
+        replay_id = made.end()
+        until(lambda: encoders_or_none(made, replay_id) == {"libx264"}, "it is planned again")
+        studio.lacks = set()
+        made.wait("completed", seconds=30)
+        whole(made, replay_id)
+
+
 def test_where_all_refuse_it_fails_and_says_why(settings: Settings, studio: Studio) -> None:
     studio.lacks = {"libx264"}
     with with_nodes(settings, studio, node(HERE, CPU, refuses_cpu=True)) as made:

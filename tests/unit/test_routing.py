@@ -106,32 +106,35 @@ def test_ten_bits_go_where_they_can_be_done() -> None:
 
 
 def test_a_size_a_card_cannot_do_is_left_to_the_processor() -> None:
-    small = node("a", capability("h264_nvenc", max_width=1280, max_height=1280))
+    small = node("a", capability("h264_nvenc", max_width=1280, max_height=1280), CPU)
     assert encoders(pin(plan(), 8, [small])) == ["libx264"] + ["h264_nvenc"] * (len(plan().rungs) - 1)
-    narrow = node("a", capability("h264_nvenc", min_width=500))
+    narrow = node("a", capability("h264_nvenc", min_width=500), CPU)
     pinned = pin(plan(), 8, [narrow])
     assert {rung.name for rung in pinned.rungs if rung.encoder == "libx264"} == {"234p"}
 
 
 def test_what_not_every_taker_can_do_is_left_to_the_processor() -> None:
     """Any node of the family may get the chunk."""
-    weak = node("weak", capability("h264_nvenc", max_width=1280))
-    assert encoders(pin(plan(), 8, [weak, node("strong", NVENC)]))[0] == "libx264"
+    weak = node("weak", capability("h264_nvenc", max_width=1280), CPU)
+    assert encoders(pin(plan(), 8, [weak, node("strong", NVENC, CPU)]))[0] == "libx264"
     # And the family that does all of it is better than the one that does a part.
-    assert set(encoders(pin(plan(), 8, [weak, node("strong", NVENC), node("c", VAAPI)]))) == {"h264_vaapi"}
+    assert set(encoders(pin(plan(), 8, [weak, node("strong", NVENC, CPU), node("c", VAAPI)]))) == {"h264_vaapi"}
 
 
-def test_a_node_that_refuses_its_processor_gets_no_chunk_that_needs_it() -> None:
-    weak = node("weak", capability("h264_nvenc", max_width=1280), CPU, refuses_cpu=True)
-    assert set(encoders(pin(plan(), 8, [weak]))) == {"libx264"}
-    assert set(encoders(pin(plan(1280, 720), 8, [weak]))) == {"h264_nvenc"}
+def test_what_is_left_to_the_processor_is_made_beside_the_rest() -> None:
+    """Also by a node that refuses chunks that are for its processors alone; but not by one without the encoder."""
+    weak = capability("h264_nvenc", max_width=1280)
+    assert "h264_nvenc" in encoders(pin(plan(), 8, [node("weak", weak, CPU, refuses_cpu=True)]))
+    assert set(encoders(pin(plan(), 8, [node("weak", weak)]))) == {"libx264"}
+    assert set(encoders(pin(plan(1280, 720), 8, [node("weak", weak)]))) == {"h264_nvenc"}
 
 
 def test_codecs_stay_what_they_are() -> None:
     mixed = with_hevc(plan())
     both = node("a", NVENC, capability("hevc_nvenc"))
     assert encoders(pin(mixed, 8, [both])) == ["hevc_nvenc"] * 2 + ["h264_nvenc"] * (len(mixed.rungs) - 2)
-    assert encoders(pin(mixed, 8, [node("a", NVENC)]))[:3] == ["libx265", "libx265", "h264_nvenc"]
+    hevc = CPU.model_copy(update={"encoder": "libx265", "codec": "hevc"})
+    assert encoders(pin(mixed, 8, [node("a", NVENC, hevc)]))[:3] == ["libx265", "libx265", "h264_nvenc"]
 
 
 PLAN = plan()
@@ -185,7 +188,7 @@ def test_it_goes_to_another_family_and_never_back() -> None:
 
 
 def test_rungs_of_another_encoder_stay() -> None:
-    some = node("a", capability("h264_nvenc", max_width=1280))
+    some = node("a", capability("h264_nvenc", max_width=1280), CPU)
     gpu = pin(plan(), 8, [some])
     cpu = repin(gpu, "h264_nvenc", 8, [])
     assert cpu.rungs[0] == gpu.rungs[0]
