@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
-import pytest
 from sqlalchemy import update
 
 from control.ledger import nodes
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.node_models import Node
-from tests.ledgers import migrated
 from tests.nodes import CPU, capability, node
 
 NVENC = capability("h264_nvenc")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = migrated(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    yield made
-    made.close()
 
 
 def names(ledger: Ledger, lost_seconds: float = 60) -> list[str]:

@@ -59,6 +59,7 @@ def test_a_chunk_goes_where_its_encoders_are(pinned: list[str], queue: str) -> N
     assert queue_of(names.PART_DONE, payload) == "default"
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_what_is_no_job_goes_where_somebody_says_so(job: Any) -> None:
     for payload in ({"job": job}, {"job": {"rungs": job}}, {"job": {"rungs": [{"encoder": job}]}}):
