@@ -57,7 +57,6 @@ def part_done(
         if replay.state == "probing":
             _plan(session, replay, result, settings)
         return
-    new = result
     if name.startswith("chunk-"):
         whole = _whole(session, replay, name, result)
         if whole is None:
@@ -75,7 +74,6 @@ def part_done(
     if parts.mark_done(session, replay_id, name, result):
         if name == "pictures" and replay.notes:  # there are some after all: late, or in a later run
             replays.touch(session, replay_id, notes=[note for note in replay.notes if note["code"] != _NO_PICTURES])
-        _measure(name, new)
         send_next(session, replay, settings)
         outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
 
@@ -198,7 +196,7 @@ def _whole(session: Session, replay: Replay, name: str, result: dict[str, Any]) 
         return None
     kept = {track["name"]: track for track in (part.result or {}).get("tracks", ())}
     tracks = [(made | kept)[rung.name] for rung in plan.rungs]
-    return {**result, "tracks": tracks}
+    return {**result, "tracks": tracks, "encoders": [rung.encoder for rung in plan.rungs]}
 
 
 def _other_inits(session: Session, replay: Replay, result: dict[str, Any]) -> list[str]:
@@ -210,10 +208,3 @@ def _other_inits(session: Session, replay: Replay, result: dict[str, Any]) -> li
     if not other and (new := {name: sha256 for name, sha256 in made.items() if name not in known}):
         replays.touch(session, replay.id, inits=known | new)
     return other
-
-
-def _measure(name: str, result: dict[str, Any]) -> None:
-    if name.startswith("chunk-") and not result["reused"] and result["seconds"] > 0:
-        frames = max(track["frames"] for track in result["tracks"])
-        telemetry.TRANSCODED_FRAMES.labels(result["encoder"]).inc(frames)
-        telemetry.TRANSCODE_FPS.labels(result["encoder"]).observe(frames / result["seconds"])

@@ -19,7 +19,7 @@ import control
 from control.checks import Check, fail, info, ok, warn
 from control.errors import AfterliveError
 from control.settings import LedgerSettings, Settings, StorageSettings
-from control.storage import LocalStore, open_store
+from control.storage import folder_of, open_store
 
 if TYPE_CHECKING:  # a node without the ledger has no SQLAlchemy
     from control.ledger.node_views import NodeView
@@ -257,7 +257,7 @@ def _local_root(settings: StorageSettings) -> Path | None:
         store = open_store(settings)
     except AfterliveError:
         return None
-    return store.root if isinstance(store, LocalStore) else None
+    return folder_of(store)
 
 
 def _sqlite_file(settings: LedgerSettings) -> Path | None:
