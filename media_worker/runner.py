@@ -48,6 +48,7 @@ def run(
     total_seconds: float | None = None,
     on_metadata: Callable[[str, str], None] | None = None,
     hang_seconds: float | None = None,
+    gives_way: bool = True,
 ) -> float:
     """Run ffmpeg to its end; seconds it took.
 
@@ -55,11 +56,11 @@ def run(
     that is done. `on_metadata` gets (key, value) of what an `ametadata=print` filter writes to stdout. Raises
     EncoderFailed with the end of its stderr (the facts `said` and `status` hold all of it); EncoderHung where for
     `hang_seconds` no frame was made; Cancelled and DeadlineExceeded; all once the process is killed, a fraction of a
-    second after the cause.
+    second after the cause. What somebody waits for does not give way to others' work.
     """
     started = time.monotonic()
     progress = _ProgressReader(work, total_frames, total_seconds, on_metadata, hang_seconds)
-    with _start(command) as process:
+    with _start(command, gives_way) as process:
         try:
             tail = _follow(process, work, progress)
         except BaseException:
@@ -74,7 +75,7 @@ def run(
     return time.monotonic() - started
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
     # Where the worker is killed outright, the kernel takes ffmpeg along.
     prefix = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     process = subprocess.Popen(
@@ -85,7 +86,8 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         env=os.environ | _ENVIRONMENT,
         start_new_session=True,  # Ctrl-C on the terminal is the worker's to handle
     )
-    _give_way(process.pid)
+    if gives_way:
+        _give_way(process.pid)
     return process
 
 

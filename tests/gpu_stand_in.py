@@ -164,7 +164,9 @@ def on_the_cpu(arguments: list[str], gop: int | None = None) -> list[str]:
 
 
 def _filters(graph: str) -> str:
-    graph = re.sub(r"scale_(?:cuda|vaapi)=[^\[]*?h=(\d+)[^\[]*?w=(\d+)", r"scale=\2:\1:flags=bicubic", graph)
+    graph = re.sub(
+        r"scale_(?:cuda|vaapi)=[^\[]*?h=(\d+)[^\[]*?w=(\d+)", r"scale=\2:\1:flags=bicubic,format=yuv420p", graph
+    )
     return re.sub(r"hwupload_cuda|hwupload=extra_hw_frames=\d+|hwdownload", "null", graph)
 
 

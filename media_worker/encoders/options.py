@@ -13,14 +13,15 @@ from control.bus.messages import Rung
 
 Options = dict[str, str | int]
 
-# x264's presets → NVENC's p1 (fastest) to p7, SVT-AV1's 13 (fastest) to 0. NVENC's slower ones still outrun decoding.
+# x264's presets → NVENC's p1 (fastest) to p7, whose slower ones still outrun decoding; and SVT-AV1's 9 to 0, as it says
+# of those from 10 on that what they make has visible faults.
 _NVENC_PRESETS: Final[Mapping[str, str]] = {
     "ultrafast": "p1", "superfast": "p2", "veryfast": "p4", "faster": "p4", "fast": "p5", "medium": "p5",
     "slow": "p6", "slower": "p7", "veryslow": "p7", "placebo": "p7",
 }  # fmt: skip
 _SVT_PRESETS: Final[Mapping[str, int]] = {
-    "ultrafast": 12, "superfast": 11, "veryfast": 10, "faster": 9, "fast": 8, "medium": 7,
-    "slow": 6, "slower": 5, "veryslow": 4, "placebo": 2,
+    "ultrafast": 9, "superfast": 9, "veryfast": 8, "faster": 8, "fast": 7, "medium": 6,
+    "slow": 5, "slower": 4, "veryslow": 3, "placebo": 2,
 }  # fmt: skip
 # Apple plays HEVC in MP4 as `hvc1` alone: parameter sets in the init segment, none in the samples.
 _APPLE_HEVC: Final[Options] = {"tag:v": "hvc1"}
@@ -72,7 +73,7 @@ def svt_av1(rung: Rung, gop: int, preset: str, threads: int) -> Options:
     del rate["maxrate"]
     return {
         "c:v": "libsvtav1",
-        "preset": _SVT_PRESETS.get(preset, 10),
+        "preset": _SVT_PRESETS.get(preset, 8),
         "g": gop,
         "svtav1-params": ":".join(f"{name}={value}" for name, value in settings.items()),
         **rate,

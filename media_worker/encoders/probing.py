@@ -35,7 +35,7 @@ from media_worker.segments import split_video
 
 log = logging.getLogger("afterlive.encoders")
 LIMIT_SECONDS: Final = 10.0
-_CPU_LIMIT_SECONDS: Final = 60.0  # ffmpeg runs idle: a busy machine is not a broken one
+_CPU_LIMIT_SECONDS: Final = 60.0  # a busy machine is not a broken one
 _GOOD_SECONDS: Final = 24 * 3600.0
 _BAD_SECONDS: Final = 600.0  # a driver comes back
 _BUSY_TRIES: Final = 3
@@ -76,15 +76,19 @@ class Probed:
         return 8 in self.bit_depths
 
 
-def probe_all(settings: MediaSettings, *, fresh: bool = False) -> list[tuple[Way, Encoder, Probed]]:
+def possible(settings: MediaSettings) -> list[tuple[Way, Encoder]]:
     """Every way of every encoder this node may use, best first. Raises ConfigurationError."""
     devices = [*gpus(settings), CPU_ITSELF]
     rows = [encoder(name) for name in settings.encoders]
-    ways = [
+    return [
         (Way(tier, device), row) for row in rows for tier in row.tiers for device in devices if device.kind == row.kind
     ]
+
+
+def find_out(settings: MediaSettings, way: Way, row: Encoder, *, fresh: bool = False) -> Probed:
+    """What is known of it; where nothing is, or with `fresh`, it is tried, and kept."""
     with shared.locked(shared.folder(settings) / "probing.lock"):
-        return [(way, row, _cached(settings, way, row, fresh=fresh)) for way, row in ways]
+        return _cached(settings, way, row, fresh=fresh)
 
 
 def known(settings: MediaSettings, way: Way, row: Encoder) -> Probed | None:
@@ -148,7 +152,9 @@ def _make(settings: MediaSettings, way: Way, row: Encoder, depth: int) -> str:
             folder = Path(name)
             command = chunk_command(ffmpeg_path(settings), job, address, folder, way)
             try:
-                run(command, Work(f"probe of {row.name}", _limit(way)), total_frames=_FRAMES)
+                work = Work(f"probe of {row.name}", _limit(way))
+                # Not idle: on a busy machine it would be late, and a late encoder is taken for a broken one.
+                run(command, work, total_frames=_FRAMES, gives_way=False)
                 return split_video(folder / f"{rung.name}.mp4", rung, job, folder / "made").init_sha256
             except (EncoderFailed, OutputRejected) as error:
                 if not left or failure_of(error) is not Failure.BUSY:
@@ -171,7 +177,7 @@ def _clip(settings: MediaSettings, depth: int) -> Path:
             ffmpeg_path(settings), "-hide_banner", "-nostdin", "-loglevel", "level+error", "-y",
             "-f", "lavfi", "-i", picture, *_CLIPS[depth], "-preset", "ultrafast", "-g", str(_GOP), str(part),
         ]  # fmt: skip
-        run(command, Work("the probe's recording", _CPU_LIMIT_SECONDS), total_frames=_FRAMES)
+        run(command, Work("the probe's recording", _CPU_LIMIT_SECONDS), total_frames=_FRAMES, gives_way=False)
         part.replace(path)
     return path
 

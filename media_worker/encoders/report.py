@@ -13,19 +13,20 @@ from control.settings import MediaSettings, Settings
 from media_worker.encoder_metrics import BREAKER_OPEN, SESSION_LIMIT, SESSIONS, USABLE
 from media_worker.encoders import breaker, sessions
 from media_worker.encoders.devices import gpus
-from media_worker.encoders.probing import Probed, ffmpeg_version, probe_all
+from media_worker.encoders.probing import Probed, ffmpeg_version, find_out, possible
 from media_worker.encoders.table import Encoder
 from media_worker.encoders.tiers import Way
 
 log = logging.getLogger("afterlive.encoders")
+_told = ""
 
 
 def report(settings: Settings, *, fresh: bool = False) -> NodeReport:
     """Seconds the first time, as everything is tried; then what was found is remembered (`fresh` tries anew), and the
     state of the breakers is looked up. Raises ConfigurationError."""
     media = settings.media
-    found = probe_all(media, fresh=fresh)
-    capabilities = tuple(_capability(media, *row) for row in found)
+    ways = possible(media)
+    capabilities = tuple(_capability(media, way, row, find_out(media, way, row, fresh=fresh)) for way, row in ways)
     made = NodeReport(
         node=platform.node(),
         at=datetime.now(UTC),
@@ -37,7 +38,7 @@ def report(settings: Settings, *, fresh: bool = False) -> NodeReport:
     return made
 
 
-def without_gpu(report: NodeReport) -> list[Capability]:
+def idle_gpus(report: NodeReport) -> list[Capability]:
     """The ways of GPUs that are here, where none of them works: such a node encodes on its CPU, or refuses to."""
     on_gpus = [each for each in report.capabilities if each.device != "cpu"]
     return [] if any(each.usable for each in on_gpus) else on_gpus
@@ -78,7 +79,14 @@ def _measure(settings: MediaSettings, made: NodeReport) -> None:
         works[name] = works.get(name, False) or each.usable
     for labels, usable in works.items():
         USABLE.labels(*labels).set(usable)
-    if dead := without_gpu(made):
-        reasons = "; ".join(dict.fromkeys(f"{each.device}: {each.reason}" for each in dead))
+    _tell(settings, idle_gpus(made))
+
+
+def _tell(settings: MediaSettings, dead: list[Capability]) -> None:
+    """Loudly, each time it is another reason: nobody would notice otherwise that a node is many times slower."""
+    global _told
+    reasons = "; ".join(dict.fromkeys(f"{each.device}: {each.reason}" for each in dead))
+    if reasons and reasons != _told:
         then = "refuses to encode" if settings.refuse_cpu else "encodes on its CPU, many times slower"
-        log.error("this node has a GPU that does not work and %s: %s", then, reasons)
+        log.error("this node has a GPU that does not work, and %s: %s", then, reasons)
+    _told = reasons
