@@ -1,6 +1,6 @@
 """Typed settings, one class per concern, each field documented.
 
-Read from the environment and `.env`; secrets from nowhere else.
+Read from the environment, `.env` and, for secrets, files of their own (`control.secret_files`), in this order.
 
 `current()` is what the process runs with. A command that decides some of it itself (`afterlive replay --out`) calls
 `use()` before anything else.
@@ -13,14 +13,34 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from control import secret_files
 
 
 def _config(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(env_prefix=f"AFTERLIVE_{prefix}", env_file=".env", extra="ignore")
 
 
-class LedgerSettings(BaseSettings):
+class Group(BaseSettings):
+    """Settings of one concern."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where they come from, the first that has one; files are looked for when settings are read, not before."""
+        if (folder := secret_files.folder()) is not None:
+            file_secret_settings = secret_files.SecretFiles(settings_cls, secrets_dir=folder)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
+
+class LedgerSettings(Group):
     """Where the truth is kept."""
 
     model_config = _config("DATABASE_")
@@ -29,7 +49,7 @@ class LedgerSettings(BaseSettings):
     that are printed show it."""
 
 
-class BusSettings(BaseSettings):
+class BusSettings(Group):
     """The message bus."""
 
     model_config = _config("BUS_")
@@ -48,7 +68,7 @@ class BusSettings(BaseSettings):
     """How long a message may wait for the broker's confirmation; then it is kept and tried again."""
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(Group):
     """The object store of finished replays."""
 
     model_config = _config("STORAGE_")
@@ -62,7 +82,7 @@ class StorageSettings(BaseSettings):
     s3_secret_key: SecretStr | None = None
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(Group):
     """The HTTP API."""
 
     model_config = _config("API_")
@@ -78,7 +98,7 @@ class ApiSettings(BaseSettings):
     """How long a playback link works."""
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(Group):
     """What every worker process has."""
 
     model_config = _config("WORKER_")
@@ -88,7 +108,17 @@ class WorkerSettings(BaseSettings):
     """Their port; 0 is none. Two workers on one machine need two."""
 
 
-class MediaSettings(BaseSettings):
+class TracingSettings(Group):
+    """Traces (OpenTelemetry); they need the extra `tracing`."""
+
+    model_config = _config("TRACING_")
+    endpoint: str | None = None
+    """Where a collector takes OTLP over HTTP: `http://collector:4318/v1/traces`. None: nothing is traced."""
+    share: float = Field(default=0.05, ge=0, le=1)
+    """Of the requests that are traced. One that is, is committed by itself."""
+
+
+class MediaSettings(Group):
     """Transcoding."""
 
     model_config = _config("MEDIA_")
@@ -121,7 +151,7 @@ class MediaSettings(BaseSettings):
     your own is taken as it is."""
 
 
-class OtpSettings(BaseSettings):
+class OtpSettings(Group):
     """One-time passwords."""
 
     model_config = _config("OTP_")
@@ -142,7 +172,7 @@ class OtpSettings(BaseSettings):
     """Where numbers without a country code are from (ISO 3166-1)."""
 
 
-class ShopSettings(BaseSettings):
+class ShopSettings(Group):
     """Orders."""
 
     model_config = _config("SHOP_")
@@ -156,7 +186,7 @@ class ShopSettings(BaseSettings):
     """How long an Idempotency-Key is remembered."""
 
 
-class AnalyticsSettings(BaseSettings):
+class AnalyticsSettings(Group):
     """What is counted of streams."""
 
     model_config = _config("ANALYTICS_")
@@ -164,7 +194,7 @@ class AnalyticsSettings(BaseSettings):
     """Who gave no sign for so long has gone; twice as long as players let pass between two signs."""
 
 
-class ReportSettings(BaseSettings):
+class ReportSettings(Group):
     """Daily reports."""
 
     model_config = _config("REPORT_")
@@ -176,7 +206,7 @@ class ReportSettings(BaseSettings):
     """Of the report on all sellers: zh-TW or en. A seller's own is of the seller's language."""
 
 
-class RetentionSettings(BaseSettings):
+class RetentionSettings(Group):
     """What becomes of old streams."""
 
     model_config = _config("RETENTION_")
@@ -186,7 +216,7 @@ class RetentionSettings(BaseSettings):
     """Whether the nightly cleaning really removes; without it, it tells what it would."""
 
 
-class NotifySettings(BaseSettings):
+class NotifySettings(Group):
     """Mail and messages."""
 
     model_config = _config("NOTIFY_")
@@ -232,7 +262,7 @@ class NotifySettings(BaseSettings):
     """The field of the provider's JSON answer that names the message."""
 
 
-class PaymentSettings(BaseSettings):
+class PaymentSettings(Group):
     """Payments, and the gateway they go through. Without a merchant there are none."""
 
     model_config = _config("PAYMENT_")
@@ -261,7 +291,7 @@ class PaymentSettings(BaseSettings):
     """A payment is not waited for any longer than this."""
 
 
-class WebhookSettings(BaseSettings):
+class WebhookSettings(Group):
     """Webhooks to other systems."""
 
     model_config = _config("WEBHOOK_")
@@ -298,6 +328,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     otp: OtpSettings = Field(default_factory=OtpSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     payment: PaymentSettings = Field(default_factory=PaymentSettings)

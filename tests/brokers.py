@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from amqp.exceptions import AccessRefused
 from kombu import Connection
 
 from control.bus.declare import declare
@@ -38,6 +39,11 @@ class RabbitMQ:
     process: subprocess.Popen[bytes] | None = None
     tls: dict[str, Path] | None = None
     tls_port: int = field(default_factory=services.free_port)
+    settings: Sequence[str] = ()
+    """Lines of rabbitmq.conf besides."""
+    plugins: str = "[]."
+    metrics_port: int = 0
+    """Of its own metrics, where they are wanted (a plugin)."""
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -56,6 +62,8 @@ class RabbitMQ:
             assert time.monotonic() < give_up, f"RabbitMQ did not start:\n{self._said()}"
             try:
                 Connection(self.url("/"), connect_timeout=1).ensure_connection(max_retries=1).release()
+            except AccessRefused:
+                return  # it has users of its own, and told us so
             except Exception:  # noqa: BLE001  (kombu's own errors and the socket's alike: not yet)
                 time.sleep(0.1)
             else:
@@ -151,8 +159,12 @@ class RabbitMQ:
                 "ssl_options.verify = verify_peer",
                 "ssl_options.fail_if_no_peer_cert = false",
             ]
-        (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        plugins = self.plugins
+        if self.metrics_port:
+            plugins = "[rabbitmq_prometheus]."
+            lines += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {self.metrics_port}"]
+        (self.folder / "rabbitmq.conf").write_text("\n".join([*lines, *self.settings]) + "\n")
+        (self.folder / "enabled_plugins").write_text(f"{plugins}\n")
 
     def _environment(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -193,9 +205,9 @@ def _erlang(text: str) -> str:
 
 
 @contextmanager
-def rabbitmq(folder: Path, tls: dict[str, Path] | None = None) -> Iterator[RabbitMQ]:
+def rabbitmq(folder: Path, tls: dict[str, Path] | None = None, *, metrics_port: int = 0) -> Iterator[RabbitMQ]:
     """A broker until the block ends."""
-    made = RabbitMQ(folder, tls=tls)
+    made = RabbitMQ(folder, tls=tls, metrics_port=metrics_port)
     try:
         made.start()
         yield made

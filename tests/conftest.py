@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from control.ledger.engine import Ledger
 
 API_KEY = "key-for-tests"
+# How long an example takes is the machine's affair, not the code's.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +94,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serv
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.RabbitMQ]:
     """One broker for the whole run, started when first asked for. Tests that kill one start their own."""
-    with brokers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
+    with brokers.rabbitmq(tmp_path_factory.mktemp("rabbitmq"), metrics_port=services.free_port()) as broker:
         yield broker
 
 

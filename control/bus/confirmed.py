@@ -33,6 +33,7 @@ _WINDOW: Final = 64
 _T = TypeVar("_T")
 _CLOSE_SECONDS: Final = 1.0
 _UNREACHABLE: Final = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
+_ANYTHING: Final = (Exception, asyncio.CancelledError)
 
 
 class _Lost(BrokerUnavailable):
@@ -132,7 +133,9 @@ class Confirmed:
                 channel = await self._open()
                 target = await channel.get_exchange(exchange, ensure=False)
                 await target.publish(made, routing_key, mandatory=False)
-        except _UNREACHABLE as error:
+        except _ANYTHING as error:
+            if not _unreachable(error):
+                raise
             await self._drop(channel)
             return BrokerUnavailable(reason=_said(error))
         return None
@@ -148,7 +151,9 @@ class Confirmed:
         except DeliveryError:
             reason = f"the queue {message.spec.queue} refused it: it is full, or moving"
             return MessageRefused(task=message.spec.name, reason=reason)
-        except _UNREACHABLE as error:
+        except _ANYTHING as error:
+            if not _unreachable(error):
+                raise
             return _Lost(reason=_said(error))
         telemetry.PUBLISH_SECONDS.observe(time.perf_counter() - started)
         return None
@@ -180,6 +185,11 @@ class Confirmed:
             task.cancel()
         await asyncio.wait(waiting, timeout=_CLOSE_SECONDS) if waiting else None
         loop.stop()
+
+
+def _unreachable(error: BaseException) -> bool:
+    """aiormq ends what waits for a connection that another thread closes with a bare Exception."""
+    return isinstance(error, _UNREACHABLE) or type(error) is Exception
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

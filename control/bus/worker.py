@@ -24,7 +24,6 @@ from control.settings import Settings
 log = logging.getLogger("afterlive.worker")
 # Commerce waits for others (gateways, mail servers, the database) most of its time.
 _THREADS: Final = 16
-_NICE: Final = 10
 _SWITCH_SECONDS: Final = 0.0005
 
 
@@ -57,12 +56,11 @@ class Worker:
             self._ends.append(self._serve(pulse, refresh))
         signals.setup_logging.connect(_leave_logs_alone, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
+        os.nice(TIERS[self._tier].nice)
         if not self._media:
             # Sixteen threads and a loop share one interpreter; its default of 5 ms is longer than most tasks take.
             sys.setswitchinterval(_SWITCH_SECONDS)
         if self._media:
-            # Encoders run idle; what this process does between them gives way too, where others share the machine.
-            os.nice(_NICE)
             # What runs goes back to the broker at once, for another node; a fast task is finished.
             signals.worker_shutting_down.connect(_hand_back, weak=False)
         try:
@@ -86,6 +84,7 @@ class Worker:
             publisher_of(self.app).close()
 
     def _ready(self, **_: Any) -> None:
+        telemetry.WORKER_SLOTS.labels(self._tier).set(self._concurrency)
         queues = ", ".join(TIERS[self._tier].queues)
         log.info("worker %s@%s consumes %s with %d threads", self._tier, self._name, queues, self._concurrency)
 
@@ -119,7 +118,7 @@ class Worker:
         from control.ledger.engine import open_ledger
 
         ledger = open_ledger(self._settings.ledger.url)
-        relay = Relay(ledger, self.app)
+        relay = Relay(ledger, self.app, gives_way=TIERS[self._tier].nice > 0)
         relay.start()
         self._ends.append(relay.stop)
         if self._tier == "notify":

@@ -11,24 +11,29 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, select, update
+from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, not_, select, update
 from sqlalchemy.orm import Session
 
+from control import tracing
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
 from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
 from control.ledger.task_models import TaskRow
 
+TRACE: Final = "§trace"
+"""Where a row's payload says what it belongs to; no argument is called that, and no message has it."""
 EVENT: Final = "event:"
 """What the rows of events start with, where others have a task's name."""
 _URGENT: Final = [spec.name for spec in CATALOGUE.values() if spec.queue == HIGH]
 _HELD: Final = "afterlive_outbox"
 _TABLE: Final = cast(Table, OutboxRow.__table__)
+_IS_URGENT: Final = _TABLE.c.task.in_(_URGENT)
 _DUE: Final = (
     select(_TABLE)
     .where(_TABLE.c.available_at <= bindparam("at"))
-    .order_by(case((_TABLE.c.task.in_(_URGENT), 0), else_=1), _TABLE.c.id)
+    .where(not_(_IS_URGENT) | (_TABLE.c.available_at <= bindparam("urgent_at")))
+    .order_by(case((_IS_URGENT, 0), else_=1), _TABLE.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -66,6 +71,8 @@ def announce(session: Session, name: str, body: dict[str, Any]) -> None:
 
 
 def _row(task_id: str | None, task: str, payload: dict[str, Any], at: datetime, due: datetime) -> dict[str, Any]:
+    if trace := tracing.here():
+        payload = payload | {TRACE: trace}
     return {"task_id": task_id, "task": task, "payload": payload, "created_at": at, "available_at": due}
 
 
@@ -90,10 +97,13 @@ def write(session: Session) -> None:
     connection.execute(_MESSAGES, held.messages)
 
 
-def due(session: Session, limit: int) -> Sequence[Row[Any]]:
+def due(session: Session, limit: int, *, leave_urgent_seconds: float = 0) -> Sequence[Row[Any]]:
     """The oldest rows whose time has come, but for those another relay has in hand; what is for `high_priority` before
-    all else: a code by SMS does not wait until a thousand mails are sent."""
-    return session.connection().execute(_DUE, {"at": now(), "most": limit}).all()
+    all else: a code by SMS does not wait until a thousand mails are sent. `leave_urgent_seconds`: how long that is left
+    to other relays."""
+    at = now()
+    urgent_at = at - timedelta(seconds=leave_urgent_seconds)
+    return session.connection().execute(_DUE, {"at": at, "urgent_at": urgent_at, "most": limit}).all()
 
 
 def sent(session: Session, ids: Sequence[int]) -> None:

@@ -58,7 +58,7 @@ def up(home: Path, **env: str) -> Iterator[Up]:
             except httpx.TransportError:
                 return False
 
-        wait_for(ready, seconds=20, what="the API answers")
+        wait_for(ready, seconds=60, what="the API answers")
         client.headers["X-API-Key"] = (home / "var" / "api-key").read_text().strip()
         yield Up(process, client)
         client.close()

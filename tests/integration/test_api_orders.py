@@ -100,7 +100,8 @@ def test_what_was_refused_leaves_its_key_free(api: Api) -> None:
 
 def test_the_same_key_while_the_first_is_in_progress(api: Api) -> None:
     bowl, key = product(api), {"Idempotency-Key": "k"}
-    with ThreadPoolExecutor(1) as pool, api.ledger.write():  # nobody else commits while this is open
+    with ThreadPoolExecutor(1) as pool, api.ledger.write() as session:
+        session.connection()  # nobody else commits while this is open
         first = pool.submit(api.client.post, "/orders", json=wanted(bowl), headers=key)
         in_progress = api.app.state.shop_desk.in_progress
         while not in_progress._keys:

@@ -220,7 +220,6 @@ def _some(api: Described, operation: Any, mode: GenerationMode, fixed: dict[str,
         max_examples=examples,
         derandomize=True,
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[hypothesis.Phase.generate],
     )

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from control.bus import relay as relay_module
 from control.bus.app import make_app
+from control.bus.names import PROCESS_ORDER
 from control.bus.publish import Announcement, Outgoing, use_publisher
 from control.bus.relay import Relay
 from control.errors import AfterliveError, BrokerUnavailable, MessageRefused
@@ -153,6 +154,38 @@ def test_a_row_whose_time_has_not_come_waits(relay: Relay, ledger: Ledger, broke
     assert relay.run_once() == 0
     relay.start()
     until(lambda: broker.got, "its time", seconds=3)
+
+
+def add_urgent(ledger: Ledger, number: int) -> None:
+    with ledger.write() as session:
+        outbox.add(session, PROCESS_ORDER, {"number": number})
+
+
+def test_what_is_urgent_goes_first(relay: Relay, ledger: Ledger, broker: Broker) -> None:
+    add(ledger, 0, 1)
+    add_urgent(ledger, 2)
+    relay.run_once()
+    assert broker.got == [2, 0, 1]
+
+
+def test_a_process_that_gives_way_leaves_what_is_urgent_to_others_for_a_second(
+    settings: Settings, relay: Relay, ledger: Ledger, broker: Broker
+) -> None:
+    app = make_app(settings.bus)
+    use_publisher(app, broker)
+    slow = Relay(ledger, app, gives_way=True)
+    add_urgent(ledger, 0)
+    add(ledger, 1)
+    slow.run_once()
+    assert broker.got == [1]
+    relay.run_once()
+    assert broker.got == [1, 0]
+    add_urgent(ledger, 2)
+    slow.start()
+    try:
+        until(lambda: broker.got == [1, 0, 2], "nobody else took it", seconds=5)
+    finally:
+        slow.stop()
 
 
 def test_a_task_nobody_knows_does_not_hold_up_the_rest(

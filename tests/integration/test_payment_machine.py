@@ -248,6 +248,4 @@ def trade_fields(trade: Trade) -> dict[str, Any]:
 
 
 TestShop = Shop.TestCase
-TestShop.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestShop.settings = settings(max_examples=20, stateful_step_count=25, suppress_health_check=list(HealthCheck))

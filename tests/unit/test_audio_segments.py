@@ -148,7 +148,7 @@ def test_a_replay_shorter_than_a_packet(split: Callable[..., Track], tmp_path: P
     assert len(fragments(tmp_path / "audio")) == 1
 
 
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     frames=st.integers(1, 900),
     rate=st.sampled_from([Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(60)]),

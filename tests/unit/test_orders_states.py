@@ -192,6 +192,4 @@ class Orders(RuleBasedStateMachine):
 
 
 TestOrders = Orders.TestCase
-TestOrders.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestOrders.settings = settings(max_examples=15, stateful_step_count=25, suppress_health_check=list(HealthCheck))

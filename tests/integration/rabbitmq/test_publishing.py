@@ -82,9 +82,9 @@ def test_workers_take_it(app: Celery, broker_url: str) -> None:
         assert refusal(names.RECONCILE, message) is not None
 
 
-def test_eight_threads_at_once(app: Celery, broker_url: str) -> None:
+def test_eight_threads_at_once(broker_url: str) -> None:
     """Over one connection, each message once."""
-    with ThreadPoolExecutor(8) as pool:
+    with app_on(broker_url) as app, ThreadPoolExecutor(8) as pool:
         starts = range(0, 1600, 200)
         sent = pool.map(lambda start: publisher_of(app).publish(outgoing(*range(start, start + 200))), starts)
         assert [problem for found in sent for problem in found] == [None] * 1600

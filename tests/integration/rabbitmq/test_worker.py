@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from kombu import Connection
 
@@ -41,6 +42,8 @@ def test_a_chunk_is_handed_back_at_once(works: Works, tmp_path: Path) -> None:
     for number in range(4):
         works.send(chores.STUDIO, number=number, seconds=30 if number < 2 else 0.1, folder=str(tmp_path))
     works.until(lambda: lines(tmp_path / "0") and lines(tmp_path / "1"), "both run")
+    assert first.process is not None
+    assert psutil.Process(first.process.pid).nice() == min(19, psutil.Process().nice() + 10)  # it gives way
     asked = time.monotonic()
     assert first.terminate() == 0
     assert time.monotonic() - asked < 15  # the work itself takes thirty seconds
