@@ -108,6 +108,16 @@ class WorkerSettings(Group):
     """Their port; 0 is none. Two workers on one machine need two."""
 
 
+class TracingSettings(Group):
+    """Traces (OpenTelemetry); they need the extra `tracing`."""
+
+    model_config = _config("TRACING_")
+    endpoint: str | None = None
+    """Where a collector takes OTLP over HTTP: `http://collector:4318/v1/traces`. None: nothing is traced."""
+    share: float = Field(default=0.05, ge=0, le=1)
+    """Of the requests that are traced. One that is, is committed by itself."""
+
+
 class MediaSettings(Group):
     """Transcoding."""
 
@@ -124,6 +134,11 @@ class MediaSettings(Group):
     """Local folder for work in progress; None is the system's temporary folder."""
     chunk_seconds: float = Field(default=30.0, ge=6, le=600)
     """About how long a chunk is; always whole segments."""
+    report_seconds: float = Field(default=30.0, gt=0, le=60)
+    """How often a media worker tells the control plane what it can."""
+    node_lost_seconds: float = Field(default=180.0, gt=0)
+    """A media worker nothing was heard of for so long is gone: nothing is planned for its encoders any more, and what
+    was planned for them alone is planned again."""
     chunks_in_flight: int = Field(default=4, ge=1)
     """Chunks of one stream on the bus at a time, so that a long stream does not starve a short one."""
     preset: str = "veryfast"
@@ -148,6 +163,9 @@ class MediaSettings(Group):
     """Loudness to bring the audio to, in LUFS; None leaves it as it is."""
     ladder: Path | None = None
     """A ladder file of your own; None is Apple's table."""
+    content_aware: bool = True
+    """Whether Apple's rates are lowered to what a recording needs, and rungs left out that add nothing. A ladder of
+    your own is taken as it is."""
 
 
 class OtpSettings(Group):
@@ -327,6 +345,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     otp: OtpSettings = Field(default_factory=OtpSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     payment: PaymentSettings = Field(default_factory=PaymentSettings)

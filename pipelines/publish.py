@@ -15,7 +15,7 @@ from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import Part, Replay
 from control.storage import ObjectStore
-from control.telemetry import REPLAY_SECONDS, REPLAYS
+from control.telemetry import REPLAY_PACE, REPLAY_SECONDS, REPLAYS
 from pipelines import sellers
 from pipelines.claim import Claim
 from pipelines.jobs import facts_of
@@ -74,6 +74,8 @@ def _publish_once(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) 
             if whole:
                 # Before it counts as completed: then a process that dies in between does it again.
                 store.delete_prefix(f"{prefix}.work/")
+                for left in facts_of(replay)[1].left:
+                    store.delete_prefix(f"{prefix}{left.name}/")
         counts = _count(ledger, replay_id, run, claim.at, in_a_row, written, complete=whole)
         if not counts:
             take_back(ledger, store, replay_id, prefix, claim.at)
@@ -104,7 +106,8 @@ def _count(
         if complete and replays.move(session, replay, ("transcoding",), "completed"):
             sellers.replay_is_ready(session, replay)
             REPLAYS.labels("completed").inc()
-            _measure(replay, "completed")
+            pace = _measure(replay, "completed") / max(seconds, 1.0)
+            REPLAY_PACE.observe(pace)
     return True
 
 
@@ -124,8 +127,11 @@ def withdraw(store: ObjectStore, prefix: str) -> None:
     store.delete(prefix + MASTER_PLAYLIST)
 
 
-def _measure(replay: Replay, mark: str) -> None:
-    REPLAY_SECONDS.labels(mark).observe((now() - replay.created_at).total_seconds())
+def _measure(replay: Replay, mark: str) -> float:
+    """Seconds since the stream ended."""
+    passed = (now() - replay.created_at).total_seconds()
+    REPLAY_SECONDS.labels(mark).observe(passed)
+    return passed
 
 
 def _write(store: ObjectStore, replay: Replay, done: Sequence[Part], *, complete: bool) -> float:

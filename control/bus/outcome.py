@@ -22,11 +22,12 @@ from celery.exceptions import Reject, Retry
 
 from control import telemetry
 from control.bus import live, names
+from control.bus.context import node_name
 from control.bus.failure import Failure, Reason
-from control.bus.messages import Problem
+from control.bus.messages import PartProblem, Problem
 from control.bus.names import TaskSpec
 from control.bus.publish import DEADLINE, FIRST, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
-from control.errors import AfterliveError, EncoderBusy, StorageUnavailable, TaskFailed
+from control.errors import AfterliveError, EncoderBusy, EncoderUnavailable, StorageUnavailable, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
 # What a worker made must be told; while the broker is away it waits with it, message in hand.
@@ -150,7 +151,7 @@ def fail(
     job = payload.get("job")
     if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
         try:
-            answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
+            answer(self, payload, names.PART_FAILED, problem=_problem(error).model_dump())
         except AfterliveError as unsent:
             _keep(self, unsent)
     if gave_up:
@@ -160,9 +161,19 @@ def fail(
             if ledger_is_away(other):
                 put_off(self, spec, payload, other)
             log.exception("%s failed, and what follows from that failed as well", spec.name)
-    if not spec.courtesy:
+    # A chunk whose encoder cannot be had goes elsewhere, or is planned again: nobody need look at it.
+    if not spec.courtesy and not (spec.reports_to_replay and isinstance(error, EncoderUnavailable)):
         bury(self, spec, payload, "failed", error)
     raise TaskFailed(task=spec.name, reason=detail) from None
+
+
+def _problem(error: BaseException) -> PartProblem:
+    told = Problem.of(error)
+    problem = PartProblem(code=told.code, detail=told.detail)
+    if not isinstance(error, EncoderUnavailable):
+        return problem
+    # As it is called in its reports; the error has the machine's name.
+    return problem.model_copy(update={"encoder": error.facts.get("encoder"), "node": node_name()})
 
 
 def bury(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], reason: Reason, error: BaseException) -> None:

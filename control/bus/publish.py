@@ -14,7 +14,9 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.local import Proxy
 
-from control.bus.names import TaskSpec
+from control import tracing
+from control.bus.names import TaskSpec, routing_key
+from control.bus.routing import queue_of
 from control.bus.signing import signature
 from control.bus.topology import BROADCASTS, FAILURES, exchange_of
 from control.errors import AfterliveError
@@ -48,8 +50,19 @@ class Outgoing:
     """When the task was first sent, whatever became of it since."""
     published_ms: int | None = None
     """When it was first sent, where this only moves it elsewhere."""
+    trace: str | None = field(default_factory=tracing.here)
+    """What it belongs to (`control.tracing`): by default to what is done where it is made."""
     failure: dict[str, Any] | None = None
     """Not to be done any more, but to be reviewed: what became of it (`control.bus.failure`)."""
+
+    @property
+    def queue(self) -> str:
+        """Where it goes: the task's own queue, or that of what its payload wants."""
+        return queue_of(self.spec, self.payload)
+
+    @property
+    def routing_key(self) -> str:
+        return routing_key(self.queue, self.spec.name)
 
     def headers(self, app: Celery) -> dict[str, Any]:
         """Ours, in the message."""
@@ -59,6 +72,8 @@ class Outgoing:
             made[DEADLINE] = _ms(self.since + self.spec.deadline_seconds)
         if self.failure is not None:
             made[FAILURE] = self.failure
+        if self.trace is not None:
+            made[tracing.HEADER] = self.trace
         return made | signature(app, self.spec.name, self.task_id, self.payload)
 
     def shown(self) -> dict[str, Any]:
@@ -106,7 +121,7 @@ class InProcess:
                 kwargs=message.payload,
                 task_id=message.task_id,
                 **_in_process_address(message),
-                routing_key=message.spec.routing_key,
+                routing_key=message.routing_key,
                 countdown=message.delay_seconds or None,
                 retries=message.retries,
                 ignore_result=True,
@@ -130,7 +145,7 @@ class InProcess:
 
 def _in_process_address(message: Outgoing) -> dict[str, Any]:
     if message.failure is None:
-        return {"queue": message.spec.queue}
+        return {"queue": message.queue}
     return {"exchange": FAILURES.name, "exchange_type": FAILURES.type}
 
 

@@ -27,7 +27,7 @@ from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore
 from pydantic import BaseModel, ValidationError
 
-from control import telemetry
+from control import telemetry, tracing
 from control.bus import live, names
 from control.bus.cancel import cancellations
 from control.bus.context import Delivery, working_on
@@ -52,6 +52,7 @@ from control.bus.publish import (
     masked,
     send,
 )
+from control.bus.routing import queue_of
 from control.bus.signing import SIGNATURE, is_genuine
 from control.bus.topology import is_addressed
 from control.bus.work import Work
@@ -101,10 +102,13 @@ def task_of(app: Celery, spec: TaskSpec, function: Callable[..., Any], *, gave_u
 def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave_up: GaveUp | None) -> Any:
     signature = inspect.signature(function)
     hints = get_type_hints(function)
+    if spec.deadline_seconds is not None:
+        telemetry.EXPIRED.labels(spec.name)
     body = _Body(spec, function, signature, hints.get("job"), "work" in signature.parameters, gave_up)
 
     def run(self: Task[..., Any], *args: Any, **payload: Any) -> Any:
-        return _execute(self, body, args, payload)
+        with tracing.task(spec.name, self.request.get(tracing.HEADER)) as traced:
+            return _execute(self, body, args, payload, traced)
 
     return decorator(
         bind=True,
@@ -121,12 +125,15 @@ def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave
     )(run)
 
 
-def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: dict[str, Any]) -> Any:
+def _execute(
+    self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: dict[str, Any], traced: tracing.Traced
+) -> Any:
     spec, request = body.spec, self.request
     task_id = str(request.id)
-    delivery = Delivery(task_id, spec.name, spec.queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
+    queue = queue_of(spec, payload)
+    delivery = Delivery(task_id, spec.name, queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
     started = time.monotonic()
-    waited = _observe_latency(self, spec)
+    waited = _observe_latency(self, spec, queue)
     outcome, made = "failed", None
     telemetry.IN_FLIGHT.labels(spec.name).inc()
     try:
@@ -167,6 +174,9 @@ def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: 
         seconds = time.monotonic() - started
         telemetry.IN_FLIGHT.labels(spec.name).dec()
         telemetry.RUN_TIME.labels(spec.name, outcome).observe(seconds)
+        traced.note(task_id=task_id, queue=spec.queue, attempt=delivery.attempt, waited_seconds=waited, outcome=outcome)
+        if outcome in ("failed", "expired"):
+            traced.failed(outcome)
         _log(self, spec, payload, outcome, waited, seconds)
     return made
 
@@ -246,11 +256,11 @@ def _report(self: Task[..., Any], job: Any, progress: Progress) -> None:
         log.warning("progress of %s/%s was not sent: %s", job.replay_id, job.part, error)
 
 
-def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> float:
+def _observe_latency(self: Task[..., Any], spec: TaskSpec, queue: str) -> float:
     published = self.request.get(PUBLISHED_AT)
     waited = max(0.0, time.time() - int(published) / 1000) if published else 0.0
     if published:
-        telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(waited)
+        telemetry.QUEUE_LATENCY.labels(queue, spec.name).observe(waited)
     return waited
 
 
