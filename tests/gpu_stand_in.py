@@ -78,10 +78,10 @@ class StandIn:
         self.path.chmod(0o755)
         self._write([])
 
-    def fail(self, how: str, *, device: str = "", tier: str = "", times: int = 1_000_000) -> None:
-        """The next `times` commands for `device` and `tier` (empty: any of a GPU) end so."""
+    def fail(self, how: str, *, device: str = "", tier: str = "", naming: str = "", times: int = 1_000_000) -> None:
+        """The next `times` commands for `device` and `tier` (empty: any of a GPU) that name `naming` end so."""
         rules = json.loads(self._rules.read_text())
-        self._write([*rules, {"how": how, "device": device, "tier": tier, "left": times}])
+        self._write([*rules, {"how": how, "device": device, "tier": tier, "naming": naming, "left": times}])
 
     def work(self) -> None:
         """From now on nothing fails."""
@@ -110,7 +110,7 @@ def way_of(arguments: list[str]) -> tuple[str, str]:
     return device, kind if decodes else f"{kind}-upload"
 
 
-def rule_for(folder: Path, device: str, tier: str) -> str:
+def rule_for(folder: Path, device: str, tier: str, arguments: list[str]) -> str:
     """How this start ends; "made" where no rule says."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -118,7 +118,7 @@ def rule_for(folder: Path, device: str, tier: str) -> str:
         how = "made"
         for rule in rules:
             matches = device != "cpu" and rule["device"] in ("", device) and rule["tier"] in ("", tier)
-            if matches and rule["left"] > 0:
+            if matches and rule["left"] > 0 and any(rule["naming"] in each for each in arguments):
                 rule["left"] -= 1
                 how = rule["how"]
                 break
@@ -172,7 +172,7 @@ def _filters(graph: str) -> str:
 
 def main(folder: Path, real: str, arguments: list[str]) -> int:
     device, tier = way_of(arguments)
-    how = rule_for(folder, device, tier)
+    how = rule_for(folder, device, tier, arguments)
     if how in SAYS:
         print(SAYS[how], file=sys.stderr)
         print("[fatal] Error opening output files: Operation not permitted", file=sys.stderr)

@@ -18,7 +18,7 @@ from control.checks import Check, Status
 from control.errors import ConfigurationError
 from control.settings import MediaSettings, Settings
 from media_worker.cli import gpu_check
-from media_worker.encoders import breaker, devices, probing, shared
+from media_worker.encoders import breaker, devices, probing, sessions, shared
 from media_worker.encoders.checks import encoder_checks
 from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
@@ -125,18 +125,26 @@ def test_a_full_card_is_waited_for(settings: Settings, gpu: StandIn) -> None:
     assert (FIRST, "cuda") in usable(report(settings))
 
 
+def test_a_card_at_work_is_not_a_broken_one(settings: Settings, gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.media.devices, settings.media.encoders = [FIRST], ["h264_nvenc"]
+    monkeypatch.setattr(probing, "_BUSY_TRIES", 1)
+    with sessions.take(settings.media, FIRST, 8):
+        assert "all its sessions are in use" in (report(settings).capabilities[0].reason or "")
+    monkeypatch.setattr(probing, "_BUSY_SECONDS", 0.0)
+    assert usable(report(settings)).keys() == {(FIRST, "cuda"), (FIRST, "cuda-upload")}
+    # What was found a day ago is looked at anew, and stands while nothing can be found out.
+    monkeypatch.setattr(probing, "_GOOD_SECONDS", 0.0)
+    gpu.fail("no session")
+    assert usable(report(settings)).keys() == {(FIRST, "cuda"), (FIRST, "cuda-upload")}
+    gpu.work()
+    gpu.fail("no driver")
+    assert usable(report(settings)) == {}
+
+
 def test_a_tier_of_eight_bits_alone(settings: Settings, gpu: StandIn) -> None:
     settings.media.devices = [FIRST]
-    real = probing._make
-
-    def eight_alone(*arguments: object) -> str:
-        if arguments[1].tier.name == "cuda" and arguments[3] == 10:  # type: ignore[attr-defined]
-            gpu.fail("no decoder", times=1)
-        return real(*arguments)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(probing, "_make", eight_alone)
-        made = report(settings)
+    gpu.fail("no decoder", tier="cuda", naming="probe-10-bits")
+    made = report(settings)
     assert usable(made)[FIRST, "cuda"] == (8,)
     assert usable(made)[FIRST, "cuda-upload"] == (8, 10)
     assert made.can("h264_nvenc", width=256, height=256, bit_depth=10), "by the other tier"
