@@ -19,6 +19,7 @@ from tests.e2e.commands import run
 from tests.e2e.recordings import make
 from tests.gpu_stand_in import StandIn
 
+pytestmark = pytest.mark.slow  # whole replays; `tests/integration` shows the parts
 CARD = "nvenc:0"
 
 
@@ -36,7 +37,7 @@ class Machine:
         done = run(
             "replay", self.recording, "--out", out, cwd=self.folder, AFTERLIVE_MEDIA_FFMPEG=str(self.gpu.path),
             AFTERLIVE_MEDIA_DEVICES=json.dumps([CARD]), AFTERLIVE_MEDIA_SCRATCH=str(self.folder / "scratch"),
-            AFTERLIVE_MEDIA_CONCURRENCY="2", AFTERLIVE_MEDIA_CONTENT_AWARE="false",
+            AFTERLIVE_MEDIA_CONCURRENCY="2", AFTERLIVE_MEDIA_CONTENT_AWARE="false", AFTERLIVE_MEDIA_PRESET="ultrafast",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         report = verify(str(out / "master.m3u8"))
@@ -68,7 +69,6 @@ def test_a_card_that_works_makes_the_replay(machine: Machine) -> None:
     assert set(machine.chunks()) == {("cuda", "made")}
 
 
-@pytest.mark.slow
 def test_another_tier_in_the_midst_of_a_replay_changes_nothing_in_it(machine: Machine) -> None:
     machine.gpu.fail("no decoder", tier="cuda", naming="360p", after=2)
     assert encoders(machine.replay()) == {"h264_nvenc"}

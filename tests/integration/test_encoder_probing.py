@@ -105,6 +105,7 @@ def test_a_card_that_was_dead_is_tried_again_soon(
     assert (FIRST, "cuda") in usable(report(settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "reason"), [("wrong grid", "GOP 0 has 17 frames"), ("crash", "signal 11"), ("hang", "not done within 3 s")]
 )
