@@ -71,14 +71,19 @@ def test_a_card_that_works_makes_the_replay(machine: Machine) -> None:
 
 def test_another_tier_in_the_midst_of_a_replay_changes_nothing_in_it(machine: Machine) -> None:
     machine.gpu.fail("no decoder", tier="cuda", naming="360p", after=2)
-    assert encoders(machine.replay()) == {"h264_nvenc"}
+    summary = machine.replay()
+    assert encoders(summary) == {"h264_nvenc"}
+    assert {(each["device"], each["tier"]) for each in summary["made_on"]} == {(CARD, "cuda"), (CARD, "cuda-upload")}
+    assert sum(each["fallbacks"] for each in summary["made_on"]) >= 1
     assert {("cuda", "made"), ("cuda", "no decoder"), ("cuda-upload", "made")} == set(machine.chunks())
 
 
 def test_a_card_that_dies_in_the_midst_of_a_replay(machine: Machine) -> None:
     """What is left, and what was made, is made by the CPU: one init segment a rendition, and the replay is whole."""
     machine.gpu.fail("no driver", naming="360p", after=2)
-    assert encoders(machine.replay()) == {"libx264"}
+    summary = machine.replay()
+    assert encoders(summary) == {"libx264"}
+    assert {each["device"] for each in summary["made_on"]} == {"cpu"}
     assert ("cuda", "made") in machine.chunks()
     assert ("cuda", "no driver") in machine.chunks()
 
