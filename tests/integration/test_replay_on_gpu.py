@@ -60,7 +60,7 @@ def verified(made: Made, replay_id: str) -> None:
 
 def test_a_gpu_makes_it_until_it_fails(settings: Settings, gpu: StandIn) -> None:
     """What it had made is made again by x264, and the whole fits together."""
-    make(settings.media.recording_roots[0] / "a.mp4", seconds=20, size="640x360")
+    make(settings.media.recording_roots[0] / "a.mp4", seconds=16, size="640x360")
     with bus(settings, modules=(PIPELINES, MEDIA)) as running:
         made = Made(running)
         first = made.end("s", recording="a.mp4")
