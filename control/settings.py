@@ -163,6 +163,9 @@ class MediaSettings(Group):
     """Loudness to bring the audio to, in LUFS; None leaves it as it is."""
     ladder: Path | None = None
     """A ladder file of your own; None is Apple's table."""
+    content_aware: bool = True
+    """Whether Apple's rates are lowered to what a recording needs, and rungs left out that add nothing. A ladder of
+    your own is taken as it is."""
 
 
 class OtpSettings(Group):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -14,7 +16,7 @@ from rich.table import Table
 
 from control.settings import current
 from media_worker.encoders.gpu_check import Found, as_markdown, timed
-from media_worker.verify import Report, VerifyError
+from media_worker.verify import Report, Score, VerifyError, score
 from media_worker.verify import verify as run
 
 
@@ -22,17 +24,33 @@ from media_worker.verify import verify as run
 @click.argument("master")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.option("--no-decode", is_flag=True, help="Look at playlists and boxes only; decode nothing.")
-def verify(master: str, as_json: bool, no_decode: bool) -> None:
+@click.option("--score", "scored", is_flag=True, help="Compare each rung with the recording: VMAF, PSNR, SSIM.")
+@click.option("--source", help="That recording; by default what the replay.json beside MASTER names.")
+@click.option(
+    "--segments", type=click.IntRange(0), default=10, show_default=True, help="Segments of a rung to score; 0: all."
+)
+def verify(master: str, as_json: bool, no_decode: bool, scored: bool, source: str | None, segments: int) -> None:
     """Check the HLS at MASTER (a file or an http(s) URL) against Apple's rules and RFC 8216.
 
     Exit status: 0 where no rule that must hold is broken, 1 where one is, 2 where MASTER cannot be read.
     """
+    if source and not scored:
+        raise click.UsageError("--source is what --score compares with.")
     errors = Console(stderr=True)
     try:
         with errors.status("reading the master playlist", spinner="dots") as status:
             report = run(
                 master, decode=not no_decode, on_playlist=lambda name: status.update(f"reading {escape(name)}")
             )
+            if scored:
+                found = score(
+                    master,
+                    source and str(Path(source).expanduser().absolute()),
+                    current(),
+                    segments=segments,
+                    on_playlist=lambda name: status.update(f"scoring {escape(name)}"),
+                )
+                report = replace(report, scores=found)
     except VerifyError as error:
         click.echo(f"afterlive verify: {error}", err=True)
         sys.exit(2)
@@ -83,6 +101,8 @@ def _show(report: Report, console: Console) -> None:
             f"{each.peak_bps / 1000:.0f}",
         )
     console.print(table)
+    if report.scores:
+        console.print(_scores(report.scores))
     if report.findings:
         found = Table(title="findings", title_justify="left")
         for name in ("level", "rule", "where", "what", "source"):
@@ -104,3 +124,21 @@ def _show(report: Report, console: Console) -> None:
         f"{verdict}: {report.rules} rules, {how}; {must} that must hold are broken, "
         f"{len(report.findings) - must} that should"
     )
+
+
+def _scores(scores: Iterable[Score]) -> Table:
+    table = Table(title="against the recording", title_justify="left")
+    for name in ("rendition", "compared at", "segments", "frames", "VMAF", "lowest", "PSNR dB", "SSIM"):
+        table.add_column(name, justify="left" if name == "rendition" else "right")
+    for each in scores:
+        table.add_row(
+            escape(each.rendition),
+            f"{each.width}x{each.height}",
+            str(each.segments),
+            str(each.frames),
+            "not in ffmpeg" if each.vmaf is None else f"{each.vmaf:.1f}",
+            "" if each.vmaf_lowest is None else f"{each.vmaf_lowest:.1f}",
+            f"{each.psnr_db:.2f}",
+            f"{each.ssim:.4f}",
+        )
+    return table

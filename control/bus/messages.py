@@ -90,6 +90,26 @@ class AudioTrack(Message):
     """Timestamps jump somewhere: it cannot be copied, only encoded with the gaps filled by silence."""
 
 
+class ComplexityPoint(Message):
+    """What constant quality took at one size, kbit/s with a keyframe every 2 s at the recording's own frame rate."""
+
+    short_side: int
+    mean_kbps: int
+    busy_kbps: int
+    """Upper quartile of the places looked at: each chunk is encoded for itself; busy ones must look well too."""
+
+
+class Complexity(Message):
+    """How many bits the pictures of a recording need, by short encodes at places spread over it."""
+
+    crf: int
+    """x264's constant rate factor: what quality was held."""
+    frame_rate: Fraction
+    places: int
+    points: tuple[ComplexityPoint, ...]
+    """Of two sizes, the larger first."""
+
+
 class MediaInfo(Message):
     """All the facts of a recording that planning needs."""
 
@@ -100,6 +120,8 @@ class MediaInfo(Message):
     video: VideoTrack
     audio: tuple[AudioTrack, ...] = ()
     notes: tuple[Note, ...] = ()
+    complexity: Complexity | None = None
+    """None where it was not asked for, or could not be measured."""
 
 
 # --- the plan -------------------------------------------------------------------------------------
@@ -124,6 +146,19 @@ class Rung(Message):
     """Ticks a second of its media timeline; a frame is a whole number of ticks."""
     encoder: str = "libx264"
     """The encoder pinned for the whole replay: another would give another init segment."""
+
+
+class RungChoice(Message):
+    """What became of one step of the ladder, and why."""
+
+    name: str = Field(examples=["720p"])
+    table_kbps: int
+    """What Apple's table says for it."""
+    needed_kbps: int
+    """What this recording was measured to need."""
+    kbps: int | None
+    """What it gets; None where the rung was left out."""
+    why: str
 
 
 class Chunk(Message):
@@ -173,6 +208,8 @@ class Plan(Message):
     """About 6 s; a multiple of `gop_frames`."""
     rungs: tuple[Rung, ...]
     """Best first."""
+    ladder: tuple[RungChoice, ...] = ()
+    """Why the rungs are these, where they were chosen by the recording's content."""
     chunks: tuple[Chunk, ...]
     audio: tuple[AudioRendition, ...] = ()
     preset: str = "veryfast"
