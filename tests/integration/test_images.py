@@ -93,7 +93,7 @@ def test_compose_itself_reads_the_files_as_the_tests_do(images: Images, tmp_path
     container = images.container("localhost/debian:base")
     for step in (("update", "-qq"), ("install", "-qq", "--no-install-recommends", "docker-compose")):
         images.buildah("run", "--network=host", container, "apt-get", *step)
-    cases = (
+    cases: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
         (("compose.yaml",), {}),
         (("compose.yaml", "tls.yaml"), {"CERTIFICATES": "/certificates"}),
         (("gpu-host.yaml",), {"S3_ENDPOINT": "https://control.example:9000"}),
