@@ -43,8 +43,8 @@ $(STAMP): $(INPUTS)
 	echo "error: no Python 3.11 or later was found; install one, or name it: make setup PYTHON=/path/of/python3" >&2; \
 	exit 1
 
-test: $(STAMP) ## Run the tests (installs Chromium, PostgreSQL, RabbitMQ and Redis where it may)
-	@$(BIN)/python -m tests.house.system chromium postgresql rabbitmq redis
+test: $(STAMP) ## Run the tests (installs browser, servers and Prometheus where it may)
+	@$(BIN)/python -m tests.house.system chromium postgresql prometheus rabbitmq redis
 	@$(BIN)/python -m control.web.install
 	@$(BIN)/python -m pytest -m "not browser and not chaos and not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
 	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)

@@ -108,6 +108,16 @@ class WorkerSettings(Group):
     """Their port; 0 is none. Two workers on one machine need two."""
 
 
+class TracingSettings(Group):
+    """Traces (OpenTelemetry); they need the extra `tracing`."""
+
+    model_config = _config("TRACING_")
+    endpoint: str | None = None
+    """Where a collector takes OTLP over HTTP: `http://collector:4318/v1/traces`. None: nothing is traced."""
+    share: float = Field(default=0.05, ge=0, le=1)
+    """Of the requests that are traced. One that is, is committed by itself."""
+
+
 class MediaSettings(Group):
     """Transcoding."""
 
@@ -315,6 +325,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     otp: OtpSettings = Field(default_factory=OtpSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     payment: PaymentSettings = Field(default_factory=PaymentSettings)

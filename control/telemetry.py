@@ -1,7 +1,9 @@
-"""Metrics of the bus and of transcoding (prometheus-client)."""
+"""Metrics of the bus, the shop and replays (prometheus-client). Those of the media tier are in `media_worker.metrics`,
+those of the object store in `control.storage.metered`."""
 
 from __future__ import annotations
 
+import socket
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -47,17 +49,28 @@ PAYMENT_NOTICES = Counter(
 GATEWAY_SECONDS = Histogram(
     "afterlive_gateway_seconds", "Questions to a payment gateway", ["question", "result"], buckets=_RUN_BUCKETS
 )
-TRANSCODED_FRAMES = Counter("afterlive_transcoded_frames_total", "Frames of recordings transcoded", ["encoder"])
-TRANSCODE_FPS = Histogram(
-    "afterlive_transcode_fps",
-    "Frames of the recording a chunk was transcoded at per second",
-    ["encoder"],
-    buckets=(1, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 480, 960),
-)
+WORKER_SLOTS = Gauge("afterlive_worker_slots", "Tasks this worker can run at a time", ["tier"])
+PARTS = Gauge("afterlive_parts", "Parts of replays that are under way, by what becomes of them now", ["kind", "state"])
+PARTS_AGE = Gauge("afterlive_parts_waiting_seconds", "How long the part that waits longest is on the bus", ["kind"])
+BACKLOG_FRAMES = Gauge("afterlive_backlog_frames", "Frames of recordings that are still to be transcoded")
 REPLAYS = Counter("afterlive_replays_total", "Replays by how they ended", ["state"])
+for _state in ("completed", "failed", "cancelled"):
+    REPLAYS.labels(_state)  # from the start: of a counter that begins with its first event, nobody sees that it grew
 REPLAY_SECONDS = Histogram(
     "afterlive_replay_seconds",
     "From a stream's end to the mark",
     ["mark"],
     buckets=(1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600),
 )
+REPLAY_PACE = Histogram(
+    "afterlive_replay_pace_ratio",
+    "From a stream's end to its whole replay, over the replay's length: under 1 is faster than it was live",
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10),
+)
+
+_node: Final = socket.gethostname()
+
+
+def node() -> str:
+    """What metrics that are told by node call this machine: its host's name, as its report on the bus does."""
+    return _node

@@ -45,6 +45,30 @@ def clean_scratch(settings: MediaSettings) -> int:
     return sum(_remove_if_dead(lock) for lock in root.glob(f"{_PREFIX}*{_LOCK}")) if root.is_dir() else 0
 
 
+def used_bytes(settings: MediaSettings) -> int:
+    """Bytes of all work in progress under the folder, of this worker and of those it shares it with."""
+    root = _root(settings)
+    locks = root.glob(f"{_PREFIX}*{_LOCK}") if root.is_dir() else ()
+    return sum(_size(lock.with_suffix("")) for lock in locks)
+
+
+def disk_bytes(settings: MediaSettings) -> tuple[int, int]:
+    """(free, all) of the disk the folder is on, or will be."""
+    root = _root(settings).resolve()
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    found = shutil.disk_usage(there)
+    return found.free, found.total
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # finished and gone meanwhile
+                total += Path(parent, name).lstat().st_size
+    return total
+
+
 def _remove_if_dead(lock: Path) -> bool:
     try:
         number = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)

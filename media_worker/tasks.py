@@ -22,6 +22,7 @@ from control.bus.task import task
 from control.bus.work import Work
 from control.settings import current
 from control.storage import open_store
+from media_worker import metrics
 from media_worker.audio import make_audio
 from media_worker.audio_segments import split_audio
 from media_worker.chunk import make_chunk
@@ -40,6 +41,7 @@ def _clean(**_: Any) -> None:
     """A worker that was killed cannot remove what it was working on; the next one does."""
     if removed := clean_scratch(current().media):
         log.info("removed %d folders that workers left behind", removed)
+    metrics.watch(current().media)
 
 
 @task(names.PROCESS_STREAM_RECORDING)
@@ -53,7 +55,10 @@ def process_stream_recording(job: RecordingJob, work: Work) -> MediaInfo:
 def transcode_chunk(job: ChunkJob, work: Work) -> ChunkResult:
     """Every rung of one chunk."""
     settings = current()
-    return make_chunk(job, open_store(settings.storage), settings.media, work)
+    with metrics.counted(job):
+        result = make_chunk(job, open_store(settings.storage), settings.media, work)
+    metrics.measure(job, result)
+    return result
 
 
 @task(names.ENCODE_AUDIO)

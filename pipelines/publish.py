@@ -15,7 +15,7 @@ from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import Part, Replay
 from control.storage import ObjectStore
-from control.telemetry import REPLAY_SECONDS, REPLAYS
+from control.telemetry import REPLAY_PACE, REPLAY_SECONDS, REPLAYS
 from pipelines import sellers
 from pipelines.claim import Claim
 from pipelines.jobs import facts_of
@@ -104,7 +104,8 @@ def _count(
         if complete and replays.move(session, replay, ("transcoding",), "completed"):
             sellers.replay_is_ready(session, replay)
             REPLAYS.labels("completed").inc()
-            _measure(replay, "completed")
+            pace = _measure(replay, "completed") / max(seconds, 1.0)
+            REPLAY_PACE.observe(pace)
     return True
 
 
@@ -124,8 +125,11 @@ def withdraw(store: ObjectStore, prefix: str) -> None:
     store.delete(prefix + MASTER_PLAYLIST)
 
 
-def _measure(replay: Replay, mark: str) -> None:
-    REPLAY_SECONDS.labels(mark).observe((now() - replay.created_at).total_seconds())
+def _measure(replay: Replay, mark: str) -> float:
+    """Seconds since the stream ended."""
+    passed = (now() - replay.created_at).total_seconds()
+    REPLAY_SECONDS.labels(mark).observe(passed)
+    return passed
 
 
 def _write(store: ObjectStore, replay: Replay, done: Sequence[Part], *, complete: bool) -> float:

@@ -61,7 +61,6 @@ def part_done(
     if parts.mark_done(session, replay_id, name, result):
         if name == "pictures" and replay.notes:  # there are some after all: late, or in a later run
             replays.touch(session, replay_id, notes=[note for note in replay.notes if note["code"] != _NO_PICTURES])
-        _measure(name, result)
         send_next(session, replay, settings)
         outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
 
@@ -164,10 +163,3 @@ def _other_init(session: Session, replay: Replay, result: dict[str, Any]) -> Pro
     return Problem.of(
         OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
     )
-
-
-def _measure(name: str, result: dict[str, Any]) -> None:
-    if name.startswith("chunk-") and not result["reused"] and result["seconds"] > 0:
-        frames = max(track["frames"] for track in result["tracks"])
-        telemetry.TRANSCODED_FRAMES.labels(result["encoder"]).inc(frames)
-        telemetry.TRANSCODE_FPS.labels(result["encoder"]).observe(frames / result["seconds"])

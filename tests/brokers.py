@@ -42,6 +42,8 @@ class RabbitMQ:
     settings: Sequence[str] = ()
     """Lines of rabbitmq.conf besides."""
     plugins: str = "[]."
+    metrics_port: int = 0
+    """Of its own metrics, where they are wanted (a plugin)."""
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -157,8 +159,12 @@ class RabbitMQ:
                 "ssl_options.verify = verify_peer",
                 "ssl_options.fail_if_no_peer_cert = false",
             ]
+        plugins = self.plugins
+        if self.metrics_port:
+            plugins = "[rabbitmq_prometheus]."
+            lines += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {self.metrics_port}"]
         (self.folder / "rabbitmq.conf").write_text("\n".join([*lines, *self.settings]) + "\n")
-        (self.folder / "enabled_plugins").write_text(f"{self.plugins}\n")
+        (self.folder / "enabled_plugins").write_text(f"{plugins}\n")
 
     def _environment(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -199,9 +205,9 @@ def _erlang(text: str) -> str:
 
 
 @contextmanager
-def rabbitmq(folder: Path, tls: dict[str, Path] | None = None) -> Iterator[RabbitMQ]:
+def rabbitmq(folder: Path, tls: dict[str, Path] | None = None, *, metrics_port: int = 0) -> Iterator[RabbitMQ]:
     """A broker until the block ends."""
-    made = RabbitMQ(folder, tls=tls)
+    made = RabbitMQ(folder, tls=tls, metrics_port=metrics_port)
     try:
         made.start()
         yield made

@@ -94,7 +94,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serv
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.RabbitMQ]:
     """One broker for the whole run, started when first asked for. Tests that kill one start their own."""
-    with brokers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
+    with brokers.rabbitmq(tmp_path_factory.mktemp("rabbitmq"), metrics_port=services.free_port()) as broker:
         yield broker
 
 

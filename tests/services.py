@@ -70,7 +70,7 @@ class S3Server:
         command += ["--config", "", "--auth-key", f"{self.access_key},{self.secret_key}"]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        _await_port(self.process, self.port, self.log)
+        await_port(self.process, self.port, self.log)
 
     def kill(self) -> None:
         """kill -9."""
@@ -133,7 +133,7 @@ class PostgresqlServer:
             self.process = subprocess.Popen(
                 [*self._as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/"
             )
-        _await_port(self.process, self.port, self.log)
+        await_port(self.process, self.port, self.log)
         _await_postgresql(self.port)
 
     def kill(self) -> None:
@@ -244,7 +244,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     give_up = time.monotonic() + _START_SECONDS
     while time.monotonic() < give_up:
         if process.poll() is not None:

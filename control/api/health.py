@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from control.api.openapi import described
 from control.api.problems import NotReady, problem_response
 from control.api.services import Services, services
-from control.storage import LocalStore
+from control.storage import folder_of
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["operations"])
@@ -99,8 +99,7 @@ def _store(at_hand: Services) -> str:
 
 
 def _disk(at_hand: Services) -> str:
-    folder = at_hand.store.root if isinstance(at_hand.store, LocalStore) else None
-    for path in (folder, at_hand.settings.media.scratch):
+    for path in (folder_of(at_hand.store), at_hand.settings.media.scratch):
         if path is not None and shutil.disk_usage(_existing(path)).free < LEAST_FREE_BYTES:
             return "less than 1 GiB free"
     return "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from control.api.openapi import described
 from control.api.services import Services, services
 
+log = logging.getLogger(__name__)
 REQUESTS = Counter("afterlive_http_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS_TO_RESPONSE = Histogram(
     "afterlive_http_response_seconds",
@@ -39,5 +41,9 @@ router = APIRouter(tags=["operations"])
 )
 def metrics(at_hand: Annotated[Services, Depends(services)]) -> Response:
     """Every counter, gauge and histogram of the process."""
-    at_hand.refresh()
+    try:
+        at_hand.refresh()
+    except Exception:
+        # While the ledger is away, what is counted elsewhere is wanted all the more.
+        log.warning("the gauges of the ledger are not up to date", exc_info=True)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from control import tracing
 from control.api.metrics import REQUESTS, SECONDS_TO_RESPONSE
 from control.api.problems import LARGEST_BODY_BYTES, BodyTooLarge, problem_response
 
@@ -44,10 +45,16 @@ class Observe:
                 SECONDS_TO_RESPONSE.labels(scope["method"], _route(scope)).observe(time.perf_counter() - started)
             await send(message)
 
-        try:
-            await self._app(scope, receive, answer)
-        finally:
-            REQUESTS.labels(scope["method"], _route(scope), str(status)).inc()
+        with tracing.request(scope["method"], Headers(scope=scope).get(tracing.HEADER)) as traced:
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                REQUESTS.labels(scope["method"], _route(scope), str(status)).inc()
+                # By its route, not its path: paths of playback are keys to what they lead to.
+                traced.name(f"{scope['method']} {_route(scope)}")
+                traced.note(request_id=request_id, status=status)
+                if status >= 500:
+                    traced.failed(str(status))
 
 
 class AnnouncedBodyLimit:

@@ -19,6 +19,7 @@ from celery.worker import WorkController
 from celery.worker.control import control_command
 
 from control import settings as process_settings
+from control import telemetry
 from control.bus import names
 from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.beat import Clock
@@ -113,6 +114,7 @@ class Embedded:
         self.stop()
 
     def _start_worker(self, name: str, queues: list[str], concurrency: int) -> None:
+        telemetry.WORKER_SLOTS.labels(name).set(concurrency)
         worker: Any = WorkController(
             app=self.app,
             hostname=f"{name}@embedded",

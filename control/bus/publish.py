@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.local import Proxy
 
+from control import tracing
 from control.bus.names import TaskSpec
 from control.bus.signing import signature
 from control.bus.topology import BROADCASTS, FAILURES, exchange_of
@@ -48,6 +49,8 @@ class Outgoing:
     """When the task was first sent, whatever became of it since."""
     published_ms: int | None = None
     """When it was first sent, where this only moves it elsewhere."""
+    trace: str | None = field(default_factory=tracing.here)
+    """What it belongs to (`control.tracing`): by default to what is done where it is made."""
     failure: dict[str, Any] | None = None
     """Not to be done any more, but to be reviewed: what became of it (`control.bus.failure`)."""
 
@@ -59,6 +62,8 @@ class Outgoing:
             made[DEADLINE] = _ms(self.since + self.spec.deadline_seconds)
         if self.failure is not None:
             made[FAILURE] = self.failure
+        if self.trace is not None:
+            made[tracing.HEADER] = self.trace
         return made | signature(app, self.spec.name, self.task_id, self.payload)
 
     def shown(self) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from celery import Celery
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from control import telemetry
+from control import telemetry, tracing
 from control.bus.names import CATALOGUE
 from control.bus.publish import Announcement, Outgoing, publisher_of
-from control.errors import MessageRefused
-from control.ledger import commits, outbox
+from control.errors import AfterliveError, MessageRefused
+from control.ledger import backlog, commits, outbox
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 
@@ -74,7 +74,10 @@ class Relay:
             known = [row for row in rows if row.task in CATALOGUE]
             events = [row for row in rows if row.task.startswith(outbox.EVENT)]
             publisher = publisher_of(self._app)
-            problems = publisher.publish([_message(row) for row in known]) if known else []
+            sending = [_begin(row) for row in known]
+            messages = [_message(row, traced) for row, traced in zip(known, sending, strict=True)]
+            problems = publisher.publish(messages) if messages else []
+            _end(sending, problems)
             if events:
                 problems += publisher.announce([_event(row) for row in events])
             known += events
@@ -99,11 +102,12 @@ class Relay:
         return len(rows)
 
     def look(self) -> None:
-        """Bring the gauges of the outbox up to date."""
+        """Bring the gauges of the outbox, and of what is still to be done of replays, up to date."""
         with self._ledger.read() as session:
             telemetry.OUTBOX_DEPTH.set(outbox.depth(session))
             since = outbox.oldest_due(session)
         telemetry.OUTBOX_AGE.set((now() - since).total_seconds() if since else 0.0)
+        backlog.look(self._ledger)
 
     def _loop(self) -> None:
         pause = _LOOK_EVERY_SECONDS
@@ -126,14 +130,30 @@ class Relay:
                 self._woken.clear()
 
 
-def _message(row: Row[Any]) -> Outgoing:
+def _begin(row: Row[Any]) -> tracing.Traced:
+    return tracing.sending(row.task, row.payload.get(outbox.TRACE), row.created_at)
+
+
+def _end(sending: Sequence[tracing.Traced], problems: Sequence[AfterliveError | None]) -> None:
+    for traced, problem in zip(sending, problems, strict=True):
+        if problem is not None:
+            traced.failed(problem.code)
+        traced.end()
+
+
+def _message(row: Row[Any], traced: tracing.Traced) -> Outgoing:
     # The same id each time it is sent: who gets it twice knows it.
     task_id = row.task_id or f"outbox-{row.id}"
-    return Outgoing(CATALOGUE[row.task], row.payload, task_id=task_id, since=row.created_at.timestamp())
+    since = row.created_at.timestamp()
+    return Outgoing(CATALOGUE[row.task], _payload(row), task_id=task_id, since=since, trace=traced.parent)
 
 
 def _event(row: Row[Any]) -> Announcement:
-    return Announcement(row.task.removeprefix(outbox.EVENT), row.payload)
+    return Announcement(row.task.removeprefix(outbox.EVENT), _payload(row))
+
+
+def _payload(row: Row[Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.payload.items() if name != outbox.TRACE}
 
 
 def _mark(session: Session, done: list[int], refused: list[int], strange: list[int]) -> None:

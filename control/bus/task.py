@@ -27,7 +27,7 @@ from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore
 from pydantic import BaseModel, ValidationError
 
-from control import telemetry
+from control import telemetry, tracing
 from control.bus import live, names
 from control.bus.cancel import cancellations
 from control.bus.context import Delivery, working_on
@@ -101,10 +101,13 @@ def task_of(app: Celery, spec: TaskSpec, function: Callable[..., Any], *, gave_u
 def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave_up: GaveUp | None) -> Any:
     signature = inspect.signature(function)
     hints = get_type_hints(function)
+    if spec.deadline_seconds is not None:
+        telemetry.EXPIRED.labels(spec.name)
     body = _Body(spec, function, signature, hints.get("job"), "work" in signature.parameters, gave_up)
 
     def run(self: Task[..., Any], *args: Any, **payload: Any) -> Any:
-        return _execute(self, body, args, payload)
+        with tracing.task(spec.name, self.request.get(tracing.HEADER)) as traced:
+            return _execute(self, body, args, payload, traced)
 
     return decorator(
         bind=True,
@@ -121,7 +124,9 @@ def _register(decorator: Any, spec: TaskSpec, function: Callable[..., Any], gave
     )(run)
 
 
-def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: dict[str, Any]) -> Any:
+def _execute(
+    self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: dict[str, Any], traced: tracing.Traced
+) -> Any:
     spec, request = body.spec, self.request
     task_id = str(request.id)
     delivery = Delivery(task_id, spec.name, spec.queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
@@ -167,6 +172,9 @@ def _execute(self: Task[..., Any], body: _Body, args: tuple[Any, ...], payload: 
         seconds = time.monotonic() - started
         telemetry.IN_FLIGHT.labels(spec.name).dec()
         telemetry.RUN_TIME.labels(spec.name, outcome).observe(seconds)
+        traced.note(task_id=task_id, queue=spec.queue, attempt=delivery.attempt, waited_seconds=waited, outcome=outcome)
+        if outcome in ("failed", "expired"):
+            traced.failed(outcome)
         _log(self, spec, payload, outcome, waited, seconds)
     return made
 

@@ -84,6 +84,7 @@ class Worker:
             publisher_of(self.app).close()
 
     def _ready(self, **_: Any) -> None:
+        telemetry.WORKER_SLOTS.labels(self._tier).set(self._concurrency)
         queues = ", ".join(TIERS[self._tier].queues)
         log.info("worker %s@%s consumes %s with %d threads", self._tier, self._name, queues, self._concurrency)
 

@@ -18,7 +18,7 @@ import control
 from control.checks import Check, fail, info, ok, warn
 from control.errors import AfterliveError
 from control.settings import LedgerSettings, Settings, StorageSettings
-from control.storage import LocalStore, open_store
+from control.storage import folder_of, open_store
 
 HLS_JS: Final = Path(control.__file__).parent / "web" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
 
@@ -211,7 +211,7 @@ def _local_root(settings: StorageSettings) -> Path | None:
         store = open_store(settings)
     except AfterliveError:
         return None
-    return store.root if isinstance(store, LocalStore) else None
+    return folder_of(store)
 
 
 def _sqlite_file(settings: LedgerSettings) -> Path | None:

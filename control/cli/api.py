@@ -6,6 +6,7 @@ import logging
 
 import click
 
+from control import tracing
 from control.cli.logs import quiet_logs
 from control.errors import ConfigurationError
 from control.settings import Settings, use
@@ -36,6 +37,7 @@ def api(host: str | None, port: int | None, migrate: bool) -> None:
         raise ConfigurationError(setting="AFTERLIVE_BUS_BROKER_URL", reason=reason)
     use(settings)
     quiet_logs(logging.INFO)
+    tracing.start(settings.tracing, "api")
     ledger = open_ledger(settings.ledger.url)
     if migrate:
         ledger.upgrade()

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from control import tracing
 from control.cli.logs import quiet_logs
 from control.cli.private import complete, only_one
 from control.cli.serve import Server, embedded_api
@@ -29,6 +30,7 @@ def up(host: str | None, port: int | None) -> None:
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
     quiet_logs(logging.INFO)
+    tracing.start(settings.tracing, "embedded")
     with only_one(HOME, "afterlive up"), embedded_api(settings) as (_, app):
         api = settings.api
         click.echo(f"API:        http://{api.host}:{api.port}  (documentation at /docs)")

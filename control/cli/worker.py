@@ -8,6 +8,7 @@ import socket
 
 import click
 
+from control import tracing
 from control.bus.app import TIERS
 from control.cli.logs import quiet_logs
 from control.settings import Settings, use
@@ -29,5 +30,6 @@ def worker(tier: str, concurrency: int | None, port: int | None, name: str | Non
     settings = Settings()
     use(settings)
     quiet_logs(logging.INFO)
+    tracing.start(settings.tracing, tier)
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     Worker(settings, tier, called, concurrency=concurrency, port=port).run()

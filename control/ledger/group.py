@@ -15,11 +15,13 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from control import tracing
 from control.errors import AfterliveError
 from control.ledger.engine import Ledger
 
 Fact = TypeVar("Fact")
 Answer = TypeVar("Answer")
+_Waiting = tuple[Fact, "Future[Answer]", str | None]
 _MOST: Final = 64
 
 
@@ -32,14 +34,14 @@ class GroupCommit(Generic[Fact, Answer]):
     ) -> None:
         self._ledger = ledger
         self._act = act
-        self._waiting: queue.SimpleQueue[tuple[Fact, Future[Answer]]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting[Fact, Answer]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def submit(self, fact: Fact) -> Future[Answer]:
         """Done once the fact is committed; it raises what the ledger raised, or the fact's own error."""
         future: Future[Answer] = Future()
-        self._waiting.put((fact, future))
+        self._waiting.put((fact, future, tracing.here()))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="group-commit", daemon=True)
@@ -54,7 +56,13 @@ class GroupCommit(Generic[Fact, Answer]):
                     group.append(self._waiting.get_nowait())
                 except queue.Empty:
                     break
-            self._commit(group)
+            # What follows from a fact that is traced belongs to its trace, and to no other's.
+            for fact, future, trace in group:
+                if trace is not None:
+                    with tracing.within(trace):
+                        self._commit([(fact, future)])
+            if untraced := [(fact, future) for fact, future, trace in group if trace is None]:
+                self._commit(untraced)
 
     def _commit(self, group: list[tuple[Fact, Future[Answer]]]) -> None:
         try:

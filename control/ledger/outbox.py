@@ -14,12 +14,15 @@ from typing import Any, Final, cast
 from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, not_, select, update
 from sqlalchemy.orm import Session
 
+from control import tracing
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
 from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
 from control.ledger.task_models import TaskRow
 
+TRACE: Final = "§trace"
+"""Where a row's payload says what it belongs to; no argument is called that, and no message has it."""
 EVENT: Final = "event:"
 """What the rows of events start with, where others have a task's name."""
 _URGENT: Final = [spec.name for spec in CATALOGUE.values() if spec.queue == HIGH]
@@ -68,6 +71,8 @@ def announce(session: Session, name: str, body: dict[str, Any]) -> None:
 
 
 def _row(task_id: str | None, task: str, payload: dict[str, Any], at: datetime, due: datetime) -> dict[str, Any]:
+    if trace := tracing.here():
+        payload = payload | {TRACE: trace}
     return {"task_id": task_id, "task": task, "payload": payload, "created_at": at, "available_at": due}
 
 

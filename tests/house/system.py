@@ -29,6 +29,7 @@ NEEDS = {
     "buildah": Need(("buildah",), "buildah"),
     "mmdebstrap": Need(("mmdebstrap",), "mmdebstrap"),
     "rabbitmq": Need(("rabbitmq-server",), "rabbitmq-server", places=("usr/lib/rabbitmq/bin",)),
+    "prometheus": Need(("prometheus",), "prometheus"),
     "redis": Need(("redis-server",), "redis-server"),
     "postgresql": Need(("initdb",), "postgresql", places=("usr/lib/postgresql/*/bin",)),
 }

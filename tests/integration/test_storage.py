@@ -19,7 +19,16 @@ from pydantic import SecretStr
 
 from control.errors import ConfigurationError, ObjectKeyInvalid, ObjectMissing, StorageUnavailable
 from control.settings import StorageSettings
-from control.storage import LocalStore, ObjectStore, S3Store, cache_control, content_type, open_store
+from control.storage import (
+    LocalStore,
+    Metered,
+    ObjectStore,
+    S3Store,
+    cache_control,
+    content_type,
+    folder_of,
+    open_store,
+)
 from tests.services import S3Server, stop
 from tests.services import s3_server as s3_server_in
 
@@ -499,9 +508,11 @@ def test_a_wrong_setting_is_named(s3_server: S3Server, change: dict[str, object]
 def test_the_url_chooses_the_store(tmp_path: Path) -> None:
     for url in (f"file:{tmp_path}/a b", f"file://{tmp_path}/a%20b"):
         store = open_store(StorageSettings(_env_file=None, url=url))
-        assert isinstance(store, LocalStore)
-        assert store.root == tmp_path.resolve() / "a b"
-    bucket = open_store(StorageSettings(_env_file=None, url="s3://bucket/some/prefix/"))
+        assert folder_of(store) == tmp_path.resolve() / "a b"
+    made = open_store(StorageSettings(_env_file=None, url="s3://bucket/some/prefix/"))
+    assert isinstance(made, Metered)
+    assert folder_of(made) is None
+    bucket = made.inner
     assert isinstance(bucket, S3Store)
     assert (bucket.bucket, bucket.prefix) == ("bucket", "some/prefix/")
     for url in ("", "file:", "/srv/store", "s3:bucket", "s3://", "ftp://host/x", "s3://bucket?x=1"):

@@ -146,7 +146,7 @@ def store(secrets: Path, project: dict[str, Any], tmp_path_factory: pytest.TempP
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        services._await_port(process, port, log)
+        services.await_port(process, port, log)
         yield port
     finally:
         services.stop(process)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -14,13 +17,14 @@ import pytest
 
 from control.gateways import NOTICES
 from control.ledger.engine import Ledger
-from tests import brokers, services
+from tests import brokers, monitoring, services
 from tests.e2e.recordings import make
 from tests.ecpay import MERCHANT, FakeEcpay, body, fake_ecpay, notice
 from tests.mail import MailServer, mail_server, plain
-from tests.platform import Platform, platform
+from tests.platform import API_KEY, Platform, platform
 from tests.receiver import Receiver, receiver
 from tests.sms import Provider, provider
+from tests.traces import Collector, Seen, collector
 
 _RESERVATION_SECONDS: Final = 10
 _PRICE: Final = 129900
@@ -37,6 +41,7 @@ class Shop:
     mails: MailServer
     sms: Provider
     hooks: Receiver
+    traces: Collector
     secret: str
     """Of the webhooks."""
     stream: str
@@ -105,6 +110,7 @@ def shop(
     ledger.close()
     with ExitStack() as stack:
         ecpay, mails = stack.enter_context(fake_ecpay()), stack.enter_context(mail_server())
+        traces = stack.enter_context(collector())
         sms, hooks = stack.enter_context(provider()), stack.enter_context(receiver())
         url = rabbitmq.vhost()
         stack.callback(rabbitmq.forget, url)
@@ -121,6 +127,10 @@ def shop(
                 AFTERLIVE_PAYMENT_HASH_KEY=MERCHANT.hash_key,
                 AFTERLIVE_PAYMENT_HASH_IV=MERCHANT.hash_iv,
                 AFTERLIVE_PAYMENT_BASE_URL=ecpay.url,
+                AFTERLIVE_TRACING_ENDPOINT=traces.url,
+                AFTERLIVE_TRACING_SHARE="1",
+                OTEL_BSP_SCHEDULE_DELAY="500",  # milliseconds; the SDK's own setting
+                AFTERLIVE_OTP_SECRET="a-secret-for-codes-of-tests",
                 AFTERLIVE_NOTIFY_MAIL_URL=f"smtp://127.0.0.1:{mails.port}",
                 AFTERLIVE_NOTIFY_SMS_URLS=f'["{sms.url}"]',
                 AFTERLIVE_WEBHOOK_ALLOW_PRIVATE="true",
@@ -135,7 +145,7 @@ def shop(
         endpoint = {"url": hooks.url(), "events": ["order.paid", "replay.completed"]}
         secret = client.post("/webhook-endpoints", json=endpoint).raise_for_status().json()["secret"]
         stream = client.post("/streams", json={"title": "Tea time", "seller_id": "seller-42"}).raise_for_status()
-        made = Shop(running, client, ecpay, mails, sms, hooks, secret, stream.json()["id"])
+        made = Shop(running, client, ecpay, mails, sms, hooks, traces, secret, stream.json()["id"])
         bowl = made.product(stock=3)
         made.forgotten = (bowl, made.order(bowl, 3, "reserved"))
         assert made.figures(bowl) == (0, 3, 0)
@@ -207,3 +217,110 @@ def test_a_stream_that_ends_is_a_replay_and_others_are_told(shop: Shop) -> None:
     assert (told["stream_id"], told["state"]) == (shop.stream, "completed")
     assert shop.get(f"/streams/{shop.stream}")["replay"]["state"] == "completed"
     assert not shop.get("/failed-tasks")["items"]
+    shop.until(lambda: len(chunks_of(shop)) == 2, "the spans of both chunks are at the collector")
+    (request,) = shop.traces.named("POST /streams/{stream_id}/end")
+    for chunk in chunks_of(shop):
+        way = shop.traces.from_the_first(chunk)
+        assert (way[0], way[-1], chunk.trace) == (request.name, "run media.transcode_chunk", request.trace)
+    services_of_it = {one.service for one in shop.traces.seen if one.trace == request.trace}
+    assert services_of_it >= {"afterlive-api", "afterlive-notify", "afterlive-media"}
+
+
+def chunks_of(shop: Shop) -> list[Seen]:
+    return shop.traces.named("run media.transcode_chunk")
+
+
+# No GPU is here, and none of what these count happens to a platform that is well; what they are is shown elsewhere
+# (tests/prometheus, test_gpu_metrics).
+_MAY_BE_EMPTY: Final = (
+    "afterlive_gpu_",
+    "afterlive_encoder_",
+    "afterlive_task_retries_total",
+    "afterlive_task_duplicates_total",
+    'afterlive_gateway_seconds_count{result!="answered"}',
+    'afterlive_notices_total{state="failed"}',
+)
+
+
+def test_prometheus_sees_all_that_dashboards_and_alerts_ask_for(
+    shop: Shop, rabbitmq: brokers.RabbitMQ, tmp_path: Path
+) -> None:
+    """Twice the same business: a rate needs a metric that is there before it grows."""
+    targets = {name.partition("-")[0]: [f"127.0.0.1:{one.port}"] for name, one in shop.platform.processes.items()}
+    broker = [f"127.0.0.1:{rabbitmq.metrics_port}"]
+    with monitoring.prometheus(
+        tmp_path, targets | {"rabbitmq": broker, "rabbitmq-queues": broker}, API_KEY
+    ) as prometheus:
+        shop.until(lambda: not prometheus.unhealthy(), f"all targets are scraped: {prometheus.unhealthy()}")
+        for round in (1, 2):
+            do_business(shop, round)
+            done = f'sum(afterlive_replays_total{{state="completed"}}) >= {round}'
+            shop.until(lambda done=done: prometheus.query(done), "Prometheus has seen it")
+        shop.until(lambda: prometheus.firing() == {"ReplayFailed"}, "the alert of what failed, and no other")
+        give_up = time.monotonic() + 20
+        while (missing := empty(prometheus)) and time.monotonic() < give_up:
+            time.sleep(0.5)
+        assert missing == []
+        assert not [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"] if rule["lastError"]]
+        for where, expression in monitoring.queries():
+            values = [value for _, value in prometheus.query(expression)]
+            assert all(value >= 0 or math.isnan(value) for value in values), (where, values)
+            assert not values or not all(math.isnan(value) for value in values), (where, expression)
+        assert_true_figures(prometheus)
+
+
+def do_business(shop: Shop, round: int) -> None:
+    """An order, paid and given back, a code, a stream that becomes a replay and one that does not."""
+    bowl = shop.product(stock=5)
+    order_id = shop.order(bowl, 1, "reserved")
+    shop.pay(order_id)
+    shop.becomes(order_id, "confirmed")
+    payment = shop.get(f"/orders/{order_id}/payments")["items"][0]["id"]
+    shop.client.post(f"/payments/{payment}/refund").raise_for_status()
+    shop.becomes(order_id, "refunded")
+    forged = notice("TRADE1") | {"CheckMacValue": "0" * 64}
+    assert httpx.post(f"{shop.client.base_url}{NOTICES}ecpay", content=body(forged)).status_code == 403
+    shop.client.post("/otp", json={"phone": f"+88691234567{round}", "purpose": "login"}).raise_for_status()
+    make(shop.platform.home / "recordings" / f"{round}.mp4", seconds=8, size="320x180")
+    for recording, state in ((f"{round}.mp4", "completed"), (f"none-{round}.mp4", "failed")):
+        stream = shop.client.post("/streams", json={"title": "Tea time"}).raise_for_status().json()["id"]
+        shop.client.post(f"/streams/{stream}/end", json={"recording": recording}).raise_for_status()
+        ended = partial(_replay_is, shop, stream, state)
+        shop.until(ended, f"it is {state}", seconds=120)  # encoders take what others leave of the machine
+
+
+def _replay_is(shop: Shop, stream: str, state: str) -> bool:
+    return bool(shop.get(f"/streams/{stream}")["replay"]["state"] == state)
+
+
+def empty(prometheus: monitoring.Prometheus) -> list[tuple[str, str]]:
+    """What has no data: queries of dashboards, and what alerts look at before they compare."""
+    asked = monitoring.queries()
+    for rule in monitoring.rules():
+        name = rule.get("alert") or rule["record"]
+        asked += [(name, selector) for selector in monitoring.selectors(rule["expr"]) if "alert" in rule]
+    return [
+        (where, expression)
+        for where, expression in asked
+        if not any(name in expression for name in _MAY_BE_EMPTY) and not prometheus.query(expression)
+    ]
+
+
+def assert_true_figures(prometheus: monitoring.Prometheus) -> None:
+    """Not only are there numbers: they are those of what was done. Each recording has 240 frames, two chunks."""
+    replays = prometheus.value('sum(afterlive_replays_total{state="completed"})')
+    assert replays is not None
+    assert replays >= 2
+    assert prometheus.value('sum(afterlive_replay_seconds_count{mark="playable"})') == replays
+    assert prometheus.value('sum(afterlive_chunks_total{result="done"})') == 2 * replays
+    assert prometheus.value("max(sum by (rung) (afterlive_transcoded_frames_total))") == 240 * replays
+    assert prometheus.value("max(sum by (rung) (afterlive_transcoded_seconds_total))") == pytest.approx(8 * replays)
+    made, put = (prometheus.value(f"sum({name})") for name in _MADE_AND_PUT)
+    assert made is not None
+    assert put is not None
+    assert put > made > 0
+    assert prometheus.value("max(afterlive_backlog_frames)") == 0
+    assert prometheus.value('sum(max by (task) (afterlive_failed_tasks{task="media.process_stream_recording"}))') == 2
+
+
+_MADE_AND_PUT: Final = ("afterlive_transcoded_bytes_total", 'afterlive_store_bytes_total{job="media",operation="put"}')
