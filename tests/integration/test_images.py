@@ -27,7 +27,6 @@ pytestmark = [
 EXTRAS = {
     "control": ["control"],
     "notify": ["notify"],
-    "media-nvidia": ["media", "nvidia"],
     "flower": ["base", "flower"],
 }
 _INSTALLED = """

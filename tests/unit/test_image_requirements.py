@@ -45,7 +45,6 @@ def test_an_image_installs_its_tier_and_nothing_else(tier: str) -> None:
         ("control", ["control"], {"av", "numpy", "pillow", "ffmpeg-python", "imageio-ffmpeg", "m3u8"}),
         ("notify", ["notify"], {"av", "numpy", "pillow", "imageio-ffmpeg", "fastapi", "uvicorn", "starlette"}),
         ("media", ["media"], {"sqlalchemy", "psycopg", "alembic", "fastapi", "jinja2", "cryptography", "httpx"}),
-        ("media-nvidia", ["nvidia"], {"sqlalchemy", "fastapi", "pytest"}),
         ("flower", ["base", "flower"], {"av", "numpy", "sqlalchemy", "fastapi", "pytest"}),
     ],
 )
