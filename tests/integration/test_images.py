@@ -92,6 +92,12 @@ def test_the_vaapi_image_has_drivers_and_what_ffmpeg_loads(images: Images) -> No
     assert "cannot open shared object" not in tried.stderr
 
 
+def test_the_flower_image_has_flower(images: Images) -> None:
+    told = images.run(images.container("flower"), "celery", "--app", "control.bus.flower", "flower", "--help")
+    assert told.returncode == 0, told.stderr
+    assert "Web based tool for monitoring" in told.stdout
+
+
 def test_compose_itself_reads_the_files_as_the_tests_do(images: Images, tmp_path: Path) -> None:
     """Debian's Docker Compose, asked what it understands. It needs no engine for that."""
     container = images.container("localhost/debian:base")
