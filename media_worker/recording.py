@@ -13,6 +13,7 @@ from control.recordings import check_recording_file
 from control.settings import MediaSettings
 from control.storage import ObjectStore
 from control.storage.sources import STORE_SCHEME, accept_source, check_stored
+from media_worker.complexity import measure_complexity
 from media_worker.probe import probe
 from media_worker.rewrite import rewrite
 from media_worker.scratch import scratch
@@ -41,14 +42,23 @@ def examine(job: RecordingJob, store: ObjectStore, settings: MediaSettings, work
     found = probe(source, locate(source, store), settings, work)
     too_long_to_scan = not found.seekable and found.info.duration_seconds > _UNINDEXED_SECONDS
     if not found.jumps and not too_long_to_scan:
-        return found.info
+        return _with_complexity(found.info, locate(source, store), settings, work)
     with scratch(settings) as folder:
         copy = folder / "source.mkv"
         rewrite(source, locate(source, store), copy, work)
         key = f"{job.prefix}.work/source.mkv"
         store.put_file(key, copy)
-    again = probe(STORE_SCHEME + key, locate(STORE_SCHEME + key, store), settings, work)
-    return again.info.model_copy(update={"notes": _merge(found.info.notes, again.info.notes)})
+    copied = locate(STORE_SCHEME + key, store)
+    again = probe(STORE_SCHEME + key, copied, settings, work)
+    info = again.info.model_copy(update={"notes": _merge(found.info.notes, again.info.notes)})
+    return _with_complexity(info, copied, settings, work)
+
+
+def _with_complexity(info: MediaInfo, address: str, settings: MediaSettings, work: Work) -> MediaInfo:
+    """What rates are chosen by; a ladder of one's own is taken as it is, and needs none."""
+    if settings.ladder or not settings.content_aware:
+        return info
+    return info.model_copy(update={"complexity": measure_complexity(address, info.video, settings, work)})
 
 
 def _merge(first: tuple[Note, ...], second: tuple[Note, ...]) -> tuple[Note, ...]:

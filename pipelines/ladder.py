@@ -124,11 +124,14 @@ def _rung(step: Step, video: VideoTrack, frame_rate: Fraction) -> Rung:
         height=height,
         frame_step=frame_step,
         frame_rate=rate,
-        video_kbps=kbps,
-        max_kbps=round(kbps * _PEAK),
-        buffer_kbits=round(kbps * _BUFFER),
         timescale=timescale(rate),
+        **rates(kbps),
     )
+
+
+def rates(kbps: int) -> dict[str, int]:
+    """A rung's fields for an average of `kbps`."""
+    return {"video_kbps": kbps, "max_kbps": round(kbps * _PEAK), "buffer_kbits": round(kbps * _BUFFER)}
 
 
 def timescale(rate: Fraction) -> int:

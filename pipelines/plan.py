@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from control.bus.messages import AudioRendition, AudioTrack, Chunk, MediaInfo, Plan, VideoTrack
+from control.bus.messages import AudioRendition, AudioTrack, Chunk, MediaInfo, Plan, RungChoice, VideoTrack
 from control.settings import MediaSettings
+from pipelines.content import fit_to_content
 from pipelines.ladder import Step, make_rungs, read_ladder
 
 _GOP_SECONDS: Final = 2
@@ -34,6 +35,9 @@ def make_plan(info: MediaInfo, settings: MediaSettings, ladder: Sequence[Step] |
     rate = video.frame_rate / max(1, math.ceil(video.frame_rate / _MOST_FPS))
     frames = grid_frames(video, rate)
     rungs = make_rungs(video, rate, ladder)
+    choices: tuple[RungChoice, ...] = ()
+    if ladder is None and settings.content_aware and info.complexity:
+        rungs, choices = fit_to_content(rungs, info, info.complexity)
     gop = max(1, round(_GOP_SECONDS * rate))
     if any(rung.frame_step == 2 for rung in rungs):
         gop = round(gop / 2) * 2  # a rung of every second frame needs whole frames too
@@ -44,6 +48,7 @@ def make_plan(info: MediaInfo, settings: MediaSettings, ladder: Sequence[Step] |
         gop_frames=gop,
         segment_frames=segment,
         rungs=rungs,
+        ladder=choices,
         chunks=tuple(make_chunks(video, rate, frames, segment, settings.chunk_seconds, run_up=_run_up(info))),
         audio=tuple(make_audio(info, frames / rate, settings.normalise_lufs)),
         preset=settings.preset,

@@ -46,6 +46,10 @@ class Work:
         if self.seconds_left <= 0:
             raise DeadlineExceeded(what=self.key, seconds=self.limit_seconds)
 
+    def within(self, seconds: float) -> Work:
+        """A step that may be given up by itself: cancelled with the whole, `seconds` at most, its progress untold."""
+        return Work(self.key, min(seconds, self.seconds_left), cancelled=self._cancelled)
+
     def report(self, progress: Progress) -> None:
         """Pass progress on, at most once every `report_every_seconds`; the last one always."""
         now = time.monotonic()

@@ -124,6 +124,7 @@ def _fingerprint(recording: Path, media: MediaSettings) -> str:
         media.preset,
         media.normalise_lufs,
         media.chunk_seconds,
+        media.content_aware,
     ]
     facts.append(media.ladder.read_text(encoding="utf-8") if media.ladder and media.ladder.is_file() else None)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -12,11 +12,12 @@ from media_worker.verify.fetch import Fetcher, FetchError, address
 from media_worker.verify.iframes import read_iframes
 from media_worker.verify.presentation import load
 from media_worker.verify.read import read
-from media_worker.verify.report import Finding, RenditionSummary, Report, VerifyError
+from media_worker.verify.report import Finding, RenditionSummary, Report, Score, VerifyError
 from media_worker.verify.rules import RULES, Rule
+from media_worker.verify.score import score
 from media_worker.verify.subject import Subject, average_bps, peak_bps, weights
 
-__all__ = ["RULES", "Finding", "RenditionSummary", "Report", "Rule", "VerifyError", "verify"]
+__all__ = ["RULES", "Finding", "RenditionSummary", "Report", "Rule", "Score", "VerifyError", "score", "verify"]
 
 
 def verify(

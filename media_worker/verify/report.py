@@ -48,6 +48,27 @@ class RenditionSummary:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How near one rendition comes to the recording it was made from."""
+
+    rendition: str
+    width: int
+    height: int
+    """Size at which pictures were compared: the recording's, 1080 lines at most."""
+    segments: int
+    frames: int
+    """How many were compared."""
+    vmaf: float | None
+    """0 to 100, mean of the frames (Netflix' vmaf_v0.6.1); None where ffmpeg has no libvmaf."""
+    vmaf_lowest: float | None
+    """That of the worst segment."""
+    psnr_db: float
+    """Of luma; 60 at most."""
+    ssim: float
+    """Of luma, 0 to 1, mean of the frames."""
+
+
+@dataclass(frozen=True)
 class Report:
     """The findings, worst first, and what was measured."""
 
@@ -57,6 +78,8 @@ class Report:
     """How many rules were checked."""
     findings: tuple[Finding, ...]
     renditions: tuple[RenditionSummary, ...]
+    scores: tuple[Score, ...] = ()
+    """Empty where nothing was scored."""
 
     @property
     def ok(self) -> bool:
