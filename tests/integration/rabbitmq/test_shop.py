@@ -235,6 +235,7 @@ def chunks_of(shop: Shop) -> list[Seen]:
 _MAY_BE_EMPTY: Final = (
     "afterlive_gpu_",
     "afterlive_encoder_",
+    "afterlive_rungs_repinned_total",
     "afterlive_task_retries_total",
     "afterlive_task_duplicates_total",
     'afterlive_gateway_seconds_count{result!="answered"}',
