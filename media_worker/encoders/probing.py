@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from control.bus.messages import Chunk, ChunkJob, Rung
@@ -32,6 +31,7 @@ from media_worker.encoders.tiers import CPU_ITSELF, Way
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.probe import probe as look_at
 from media_worker.runner import run
+from media_worker.scratch import scratch
 from media_worker.segments import split_video
 
 log = logging.getLogger("afterlive.encoders")
@@ -139,7 +139,8 @@ def _cached(settings: MediaSettings, way: Way, row: Encoder, *, fresh: bool) -> 
     if found.usable:
         log.info("%s works: %s, sources of %s bits", row.name, way, " and ".join(map(str, found.bit_depths)))
     else:
-        log.warning("%s does not work: %s: %s", row.name, way, found.reason)
+        # Who asks for it anew shows it.
+        log.log(logging.DEBUG if fresh else logging.WARNING, "%s does not work: %s: %s", row.name, way, found.reason)
     return found
 
 
@@ -167,10 +168,9 @@ def _make(settings: MediaSettings, way: Way, row: Encoder, depth: int) -> str:
 
 def _try(settings: MediaSettings, way: Way, job: ChunkJob, address: str) -> str:
     (rung,) = job.rungs
-    with TemporaryDirectory(dir=shared.folder(settings)) as name, ExitStack() as held:
+    with scratch(settings) as folder, ExitStack() as held:
         if way.device.kind != "cpu" and not held.enter_context(sessions.take(settings, way.device.name, 1)):
             raise EncoderBusy(encoder=rung.encoder, reason="all its sessions are in use")
-        folder = Path(name)
         command = chunk_command(ffmpeg_path(settings), job, address, folder, way)
         work = Work(f"probe of {rung.encoder}", _limit(way))
         # Not idle: on a busy machine it would be late, and a late encoder is taken for a broken one.
