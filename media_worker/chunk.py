@@ -161,7 +161,14 @@ def _encode(job: ChunkJob, way: Way, address: str, folder: Path, settings: Media
     encoded.mkdir()
     try:
         command = chunk_command(ffmpeg_path(settings), job, address, encoded, way)
-        seconds = run(command, work, total_frames=job.chunk.frames, hang_seconds=_hang_seconds(job, way, settings))
+        seconds = run(
+            command,
+            work,
+            total_frames=job.chunk.frames,
+            hang_seconds=_hang_seconds(job, way, settings),
+            # What feeds a card takes little of the CPU, and would look like a card that hangs where it got nothing.
+            gives_way=way.device.kind == "cpu",
+        )
         tracks = []
         for rung in job.rungs:
             work.check()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,9 @@ class Starts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.commands: list[list[str]] = []
 
-        def counted(command: list[str], work: Work, *, total_frames: int, hang_seconds: float | None) -> float:
+        def counted(command: list[str], work: Work, **options: Any) -> float:
             self.commands.append(command)
-            return run(command, work, total_frames=total_frames, hang_seconds=hang_seconds)
+            return run(command, work, **options)
 
         monkeypatch.setattr("media_worker.chunk.run", counted)
 
