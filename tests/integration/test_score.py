@@ -15,7 +15,6 @@ from control.settings import MediaSettings, Settings, current
 from media_worker.cli import verify as command
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.verify import Score, VerifyError, score
-from media_worker.verify.facts import MeasuredSegment
 from media_worker.verify.score import spread
 from tests.hls_clips import FRAME_RATE, SECONDS, Hls, build, cut, encode_video, ffmpeg, plan_of
 
@@ -116,7 +115,7 @@ def test_without_libvmaf_psnr_and_ssim_are_told(hls: Hls, recording: Path, tmp_p
 def test_what_cannot_be_scored_is_named(hls: Hls, recording: Path, tmp_path: Path) -> None:
     def refused(master: Path | str, source: Path | None, says: str) -> None:
         with pytest.raises(VerifyError, match=says):
-            score(str(master), source and str(source), settings())
+            score(str(master), str(source) if source else None, settings())
 
     refused(hls.master, tmp_path / "none.mp4", "does not exist")
     refused(hls.master, None, r"does not name a recording: say which recording it was made from \(--source\)")
@@ -129,11 +128,6 @@ def test_what_cannot_be_scored_is_named(hls: Hls, recording: Path, tmp_path: Pat
     refused(hls.master, bright, "is HDR")
     broken = tmp_path / "broken"
     shutil.copytree(hls.folder, broken)
-    segment = broken / "180p/seg-00000.m4s"
-    data = bytearray(segment.read_bytes())
-    data[-3000:] = bytes(3000)
-    segment.write_bytes(data)
-    refused(broken / "master.m3u8", recording, r"segment 0 .*: only \d+ of 180 frames could be compared")
     for path in (broken / "180p").glob("*.m4s"):
         path.unlink()
     refused(broken / "master.m3u8", recording, "has no segment that can be scored")
@@ -169,7 +163,7 @@ def test_the_command_shows_scores_and_says_what_is_missing(hls: Hls, recording: 
 
 
 def test_segments_are_taken_evenly() -> None:
-    segments: list[Any] = list(range(100))
-    few: list[MeasuredSegment] = spread(segments, 4)
+    segments: Any = list(range(100))
+    few: Any = spread(segments, 4)
     assert few == [12, 37, 62, 87]
     assert spread(segments, 0) == spread(segments, 200) == segments
