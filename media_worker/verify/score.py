@@ -65,7 +65,7 @@ def score(
         if on_playlist:
             on_playlist(playlist.where)
         rendition = read(playlist, fetcher, decode=False)
-        if rendition.format("video"):
+        if rendition.format("video") or not rendition.formats:  # nothing of it could be read: that is said
             scores.append(judge.score(rendition, segments))
     if not scores:
         raise VerifyError(f"{master} has no video to score")

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from control.settings import MediaSettings, Settings, current
+from media_worker.boxes import parse_fragments, parse_init
 from media_worker.cli import verify as command
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.verify import Score, VerifyError, score
@@ -128,6 +129,13 @@ def test_what_cannot_be_scored_is_named(hls: Hls, recording: Path, tmp_path: Pat
     refused(hls.master, bright, "is HDR")
     broken = tmp_path / "broken"
     shutil.copytree(hls.folder, broken)
+    segment = broken / "180p/seg-00000.m4s"
+    data = bytearray(segment.read_bytes())
+    for sample in parse_fragments(bytes(data), parse_init((broken / "180p/init.mp4").read_bytes()))[-1].samples:
+        # It still says which kind of picture it is, and nothing that a decoder could use.
+        data[sample.offset + 5 : sample.offset + sample.size] = bytes(sample.size - 5)
+    segment.write_bytes(data)
+    refused(broken / "master.m3u8", recording, r"segment 0 .*: only 120 of 180 frames could be compared")
     for path in (broken / "180p").glob("*.m4s"):
         path.unlink()
     refused(broken / "master.m3u8", recording, "has no segment that can be scored")

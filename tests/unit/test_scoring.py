@@ -82,7 +82,7 @@ def test_what_ffmpeg_wrote_is_read(tmp_path: Path) -> None:
         "n:2 mse_avg:9.00 mse_y:4.00 mse_u:1.00 psnr_avg:38.59 psnr_y:42.11\n"
     )
     (tmp_path / "ssim").write_text("n:1 Y:0.9 U:0.8 V:0.8 All:0.85 (8.2)\nn:2 Y:0.7 U:0.8 V:0.8 All:0.75 (6.0)\n")
-    assert read_scores(tmp_path, vmaf=False) == Compared(2, 3.0, pytest.approx(0.8), None)
+    assert read_scores(tmp_path, vmaf=False) == Compared(2, 3.0, 0.8, None)
     (tmp_path / "vmaf").write_text(json.dumps({"pooled_metrics": {"vmaf": {"mean": 91.5, "min": 80}}}))
     assert read_scores(tmp_path, vmaf=True).vmaf == 91.5
     (tmp_path / "ssim").write_text("n:1 Y:0.9 U:0.8 V:0.8 All:0.85 (8.2)\n")
