@@ -324,7 +324,27 @@ class EncoderFailed(TransientError):
     code = "encoder-failed"
 
 
+class EncoderHung(EncoderFailed):
+    """ffmpeg failed on {key}: {reason}."""
+
+
 class OutputRejected(TransientError):
     """The output of {key} failed its check: {reason}."""
 
     code = "output-rejected"
+
+
+class KeyframesMisplaced(OutputRejected):
+    """The output of {key} failed its check: {reason}."""
+
+
+class EncoderBusy(TransientError):
+    """{encoder} has no free session: {reason}."""
+
+    code = "encoder-busy"
+
+
+class EncoderUnavailable(AfterliveError):
+    """{encoder} cannot be had on {node}: {reason}."""
+
+    code = "encoder-unavailable"

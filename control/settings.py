@@ -134,10 +134,27 @@ class MediaSettings(Group):
     """Local folder for work in progress; None is the system's temporary folder."""
     chunk_seconds: float = Field(default=30.0, ge=6, le=600)
     """About how long a chunk is; always whole segments."""
+    report_seconds: float = Field(default=30.0, gt=0, le=60)
+    """How often a media worker tells the control plane what it can."""
+    node_lost_seconds: float = Field(default=180.0, gt=0)
+    """A media worker nothing was heard of for so long is gone: nothing is planned for its encoders any more, and what
+    was planned for them alone is planned again."""
     chunks_in_flight: int = Field(default=4, ge=1)
     """Chunks of one stream on the bus at a time, so that a long stream does not starve a short one."""
     preset: str = "veryfast"
-    """x264 preset."""
+    """x264 preset; other encoders take what is nearest to it."""
+    encoders: list[str] = Field(default_factory=lambda: ["h264_nvenc", "h264_vaapi", "libx264"])
+    """The encoders (a JSON list) this node may use, best first: `h264_nvenc`, `h264_vaapi`, `libx264`; the same of
+    `hevc` (`libx265`) and `av1` (`libsvtav1`) where replays are to be made with them."""
+    devices: list[str] = Field(default_factory=list)
+    """The GPUs (a JSON list) to encode with, `nvenc:0` or `vaapi:/dev/dri/renderD128`; empty: all that are found."""
+    sessions_per_device: int = Field(default=8, ge=1, le=1000)
+    """Encoders at a time on one GPU, all workers of this node together. Drivers of GeForce cards allow so many."""
+    hang_seconds: float = Field(default=120.0, gt=0)
+    """An ffmpeg on a GPU that made no frame for so long hangs, and is ended."""
+    refuse_cpu: bool = False
+    """Whether this node refuses chunks that are for its CPU alone, rather than to be slow where a GPU should have done
+    it. A small rung no GPU makes is still made beside those a GPU makes."""
     max_duration_seconds: float = 24 * 3600
     max_bytes: int = 200 * 1024**3
     max_pixels: int = 8192 * 8192

@@ -49,6 +49,14 @@ PAYMENT_NOTICES = Counter(
 GATEWAY_SECONDS = Histogram(
     "afterlive_gateway_seconds", "Questions to a payment gateway", ["question", "result"], buckets=_RUN_BUCKETS
 )
+REPINNED = Counter(
+    "afterlive_rungs_repinned_total",
+    "Rungs that another encoder took over: nobody had theirs any more (lost), a node could not have it (unavailable),"
+    " or devices made them differently (mixed)",
+    ["encoder", "to", "reason"],
+)
+NODES = Gauge("afterlive_nodes", "Media workers that are known", ["state"])
+NODES_WITH = Gauge("afterlive_nodes_with_encoder", "Media workers that are alive and have it", ["encoder"])
 WORKER_SLOTS = Gauge("afterlive_worker_slots", "Tasks this worker can run at a time", ["tier"])
 PARTS = Gauge("afterlive_parts", "Parts of replays that are under way, by what becomes of them now", ["kind", "state"])
 PARTS_AGE = Gauge("afterlive_parts_waiting_seconds", "How long the part that waits longest is on the bus", ["kind"])

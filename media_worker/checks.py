@@ -23,7 +23,8 @@ from control.bus.messages import Rung
 from control.checks import Check, fail, info, ok, warn
 from control.errors import ConfigurationError
 from control.settings import MediaSettings, Settings
-from media_worker.encoders import ENCODERS, Encoder
+from media_worker.encoders.checks import encoder_checks
+from media_worker.encoders.table import ENCODERS, Encoder
 from media_worker.ffmpeg import ffmpeg_path
 
 _PROBE_SECONDS: Final = 10
@@ -71,14 +72,14 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield fail("ffmpeg", " ".join(str(error).split()), _NO_FFMPEG)
     else:
         yield _version(ffmpeg, version)
-        yield from (_video_encoder(ffmpeg, encoder, settings.media) for encoder in ENCODERS.values())
+        yield _video_encoder(ffmpeg, ENCODERS["libx264"], settings.media)
+        yield from encoder_checks(settings.media)
         yield _audio_encoder(ffmpeg)
         yield from _decoders(ffmpeg)
         yield _filters(ffmpeg)
     yield _scratch(settings.media)
     yield _lifeline()
     yield _gives_way()
-    yield from _devices()
 
 
 def _version(ffmpeg: str, line: str) -> Check:
@@ -178,19 +179,6 @@ def _gives_way() -> Check:
             "'sysctl kernel.sched_autogroup_enabled=0' halves how long they wait for it",
         )
     return ok(name, "ffmpeg runs only where nobody else would")
-
-
-def _devices() -> Iterator[Check]:
-    found = {
-        "NVENC": sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*")),
-        "VAAPI": sorted(str(path) for path in Path("/dev").glob("dri/renderD*") if os.access(path, os.R_OK | os.W_OK)),
-    }
-    used = {"NVENC": "h264_nvenc", "VAAPI": "h264_vaapi"}
-    for name, devices in found.items():
-        if not devices:
-            yield info(name, "not here (no device): encoding is done by the CPU")
-        elif used[name] not in ENCODERS:
-            yield info(name, f"{', '.join(devices)} is here and not used: this version encodes on the CPU")
 
 
 class _NotEncoded(Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from control.settings import current
+from media_worker.encoders.gpu_check import Found, as_markdown, timed
 from media_worker.verify import Report, Score, VerifyError, score
 from media_worker.verify import verify as run
 
@@ -56,6 +59,28 @@ def verify(master: str, as_json: bool, no_decode: bool, scored: bool, source: st
     else:
         _show(report, Console())
     sys.exit(0 if report.ok else 1)
+
+
+@click.command("gpu-check")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def gpu_check(as_json: bool) -> None:
+    """Try this node's GPUs in about a minute, and print a report to paste into an issue.
+
+    Every encoder of AFTERLIVE_MEDIA_ENCODERS is made to encode in each of its tiers, 8 and 10 bits, and its output
+    checked; then its speed is measured, and as many encoders started at a time as a device is said to bear.
+
+    Exit status: 0 where every GPU works, 1 where something is wrong, 2 where there is no GPU.
+    """
+    errors = Console(stderr=True)
+    found = Found(at=datetime.now(UTC))
+    with errors.status("trying", spinner="dots") as status:
+        for each in timed(current().media):
+            if isinstance(each, Found):
+                found = each
+            else:
+                status.update(f"tried {each.encoder}: {each.tier} on {escape(each.device)}")
+    click.echo(json.dumps(asdict(found), indent=2, default=str) if as_json else as_markdown(found))
+    sys.exit(2 if not found.gpus else 1 if found.wrong else 0)
 
 
 def _show(report: Report, console: Console) -> None:

@@ -1,18 +1,21 @@
-"""(job, address, folder) → ffmpeg arguments. Pure: the same job gives the same command, tested by comparing whole ones.
+"""(job, address, folder, way) → ffmpeg arguments. Pure: the same job gives the same command, tested by comparing whole
+ones.
 
 One process decodes a chunk once and encodes every rung from it. The filter graph is built with ffmpeg-python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import ffmpeg
 
 from control.bus.messages import ChunkJob, Rung, VideoTrack
-from media_worker.encoders import encoder
+from media_worker.encoders.table import encoder
+from media_worker.encoders.tiers import ON_CPU, Filter, Tier, Way
 from media_worker.source import open_options
 
 QUIET: Final = (
@@ -51,9 +54,10 @@ _TONE_MAP: Final = (
 )
 
 
-def chunk_command(ffmpeg_path: str, job: ChunkJob, address: str, folder: Path) -> list[str]:
-    """The command that makes `folder/{rung}.mp4` for every rung of the job's chunk."""
-    source = _source(address, job.video, job.chunk.entry_pts)
+def chunk_command(ffmpeg_path: str, job: ChunkJob, address: str, folder: Path, way: Way = ON_CPU) -> list[str]:
+    """The command that makes `folder/{rung}.mp4` for every rung of the job's chunk: those of encoders of the way's
+    device on it, the others on the CPU."""
+    source = _source(address, job.video, job.chunk.entry_pts, way.tier)
     base = _grid(source[str(job.video.index)], job)
     outputs = [
         ffmpeg.output(
@@ -66,7 +70,7 @@ def chunk_command(ffmpeg_path: str, job: ChunkJob, address: str, folder: Path) -
             video_track_timescale=rung.timescale,
             **CMAF,
         )
-        for rung, picture in _cascade(base, job)
+        for rung, picture in _cascade(base, job, way.tier)
     ]
     graph = ffmpeg.merge_outputs(*outputs).global_args(
         *QUIET,
@@ -74,13 +78,15 @@ def chunk_command(ffmpeg_path: str, job: ChunkJob, address: str, folder: Path) -
         "-copyts",
         # Parallelism comes from chunks; threads inside one only add waiting.
         "-filter_complex_threads", "1",
+        *way.device.global_options,
     )  # fmt: skip
     return [str(argument) for argument in graph.compile(cmd=ffmpeg_path)]
 
 
-def _source(address: str, video: VideoTrack, entry_pts: int | None) -> Any:
+def _source(address: str, video: VideoTrack, entry_pts: int | None, tier: Tier) -> Any:
     options: dict[str, Any] = {
         **open_options(address),
+        **tier.input_options,
         "threads": 1,
         # A damaged stretch is bridged by the frame before it; it must not end the chunk.
         "max_error_rate": 1,
@@ -112,7 +118,15 @@ def _grid(picture: Any, job: ChunkJob) -> Any:
     )
 
 
-def _cascade(base: Any, job: ChunkJob) -> list[tuple[Rung, Any]]:
+@dataclass(frozen=True)
+class _Picture:
+    """A stream of pictures, and whether they are on the device."""
+
+    stream: Any
+    on_device: bool
+
+
+def _cascade(base: Any, job: ChunkJob, tier: Tier) -> list[tuple[Rung, Any]]:
     """Each rung scaled from the next larger one that has the frames it needs: far fewer pixels than from the source."""
     rungs = sorted(job.rungs, key=lambda rung: -rung.width * rung.height)
     feeder = {rung.name: _feeder(rung, rungs[:number]) for number, rung in enumerate(rungs)}
@@ -121,20 +135,22 @@ def _cascade(base: Any, job: ChunkJob) -> list[tuple[Rung, Any]]:
     base_taps = base.filter_multi_output("split") if base_users > 1 else None
     pictures: dict[str, Any] = {}
     used: dict[str, int] = {}
+    on_device = {rung.name: tier.kind != "cpu" and encoder(rung.encoder).kind == tier.kind for rung in rungs}
     for rung in rungs:
         parent = feeder[rung.name]
         if parent is None:
             number = used[""] = used.get("", -1) + 1
-            picture = base_taps[number] if base_taps is not None else base
-            picture = _first_scale(_thin_out(picture, rung.frame_step), rung, job.video)
+            stream = base_taps[number] if base_taps is not None else base
+            picture = _first_scale(_thin_out(stream, rung.frame_step), rung, job.video, tier)
         else:
             number = used[parent.name] = used.get(parent.name, 0) + 1
-            picture = _thin_out(taps[parent.name][number], rung.frame_step // parent.frame_step)
-            picture = picture.filter("scale", rung.width, rung.height, flags="bicubic").filter("setsar", 1)
+            stream = _thin_out(taps[parent.name][number], rung.frame_step // parent.frame_step)
+            picture = _scale(_Picture(stream, on_device[parent.name]), rung, tier)
+        stream = _moved(picture, on_device[rung.name], tier)
         if any(other is not None and other.name == rung.name for other in feeder.values()):
-            taps[rung.name] = picture.filter_multi_output("split")
-            picture = taps[rung.name][0]
-        pictures[rung.name] = picture
+            taps[rung.name] = stream.filter_multi_output("split")
+            stream = taps[rung.name][0]
+        pictures[rung.name] = stream
     return [(rung, pictures[rung.name]) for rung in job.rungs]
 
 
@@ -151,14 +167,41 @@ def _thin_out(picture: Any, step: int) -> Any:
     return picture.filter("framestep", step) if step > 1 else picture
 
 
-def _first_scale(picture: Any, rung: Rung, video: VideoTrack) -> Any:
+def _first_scale(stream: Any, rung: Rung, video: VideoTrack, tier: Tier) -> _Picture:
+    """From the source's pictures, whatever they are, to plain ones of the rung's size."""
+    if tier.decodes:
+        scaled = _scale(_Picture(stream, on_device=True), rung, tier)
+        # What is not marked is limited range; marked it gives the same parameter sets as a tier that scales it so.
+        return _Picture(scaled.stream.filter("setparams", range="limited"), on_device=True)
     if video.hdr:
-        picture = picture.filter(
+        stream = stream.filter(
             "setparams",
             color_primaries=_HDR_PRIMARIES.get(video.color_primaries or "", "bt2020"),
             colorspace=_HDR_MATRICES.get(video.color_space or "", "bt2020nc"),
         )
-    picture = picture.filter("scale", rung.width, rung.height, flags="bicubic", out_range="limited")
-    for name, options in _TONE_MAP if video.hdr else ():
-        picture = picture.filter(name, **options)
-    return picture.filter("format", pix_fmts="yuv420p").filter("setsar", 1)
+    stream = stream.filter("scale", rung.width, rung.height, flags="bicubic", out_range="limited")
+    stream = _through(stream, _TONE_MAP if video.hdr else ())
+    return _Picture(stream.filter("format", pix_fmts="yuv420p").filter("setsar", 1), on_device=False)
+
+
+def _scale(picture: _Picture, rung: Rung, tier: Tier) -> _Picture:
+    """To the rung's size, where the picture is."""
+    if picture.on_device:
+        name, options = tier.scale
+        scaled = picture.stream.filter(name, w=rung.width, h=rung.height, **options)
+    else:
+        scaled = picture.stream.filter("scale", rung.width, rung.height, flags="bicubic")
+    return _Picture(scaled.filter("setsar", 1), picture.on_device)
+
+
+def _moved(picture: _Picture, on_device: bool, tier: Tier) -> Any:
+    """To where its encoder is."""
+    if picture.on_device == on_device:
+        return picture.stream
+    return _through(picture.stream, tier.upload if on_device else tier.download)
+
+
+def _through(stream: Any, filters: Iterable[Filter]) -> Any:
+    for name, options in filters:
+        stream = stream.filter(name, **options)
+    return stream

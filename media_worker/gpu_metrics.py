@@ -1,4 +1,4 @@
-"""How busy NVIDIA GPUs are, asked of the driver at each scrape (NVML, package nvidia-ml-py, extra `nvidia`).
+"""How busy NVIDIA GPUs are, asked of the driver at each scrape (NVML, by the package nvidia-ml-py).
 
 Without the package or the driver there are no such metrics, and nothing is asked. VAAPI has no such interface.
 """

@@ -15,12 +15,16 @@ from typing import IO, Final
 
 from control.bus.messages import Progress
 from control.bus.work import Work
-from control.errors import EncoderFailed
+from control.errors import EncoderFailed, EncoderHung
 
 _POLL_SECONDS: Final = 0.1
 _TAIL_BYTES: Final = 8192
 _LONGEST_REASON: Final = 300
 _ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
+_ENVIRONMENT: Final = {
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA numbers cards by their speed otherwise, nvidia-smi never does
+    "SVT_LOG": "1",  # of SVT-AV1, errors alone
+}
 # What ffmpeg says of each of its threads after one of them has failed; the cause is what came before.
 _ECHOES: Final = (
     "Conversion failed",
@@ -43,29 +47,35 @@ def run(
     total_frames: int,
     total_seconds: float | None = None,
     on_metadata: Callable[[str, str], None] | None = None,
+    hang_seconds: float | None = None,
+    gives_way: bool = True,
 ) -> float:
     """Run ffmpeg to its end; seconds it took.
 
     Progress goes to `work` as frames of `total_frames`; of a run without pictures, as the part of `total_seconds`
     that is done. `on_metadata` gets (key, value) of what an `ametadata=print` filter writes to stdout. Raises
-    EncoderFailed with the end of its stderr; Cancelled and DeadlineExceeded once the process is killed, a fraction
-    of a second after the cause.
+    EncoderFailed with the end of its stderr (the facts `said` and `status` hold all of it); EncoderHung where for
+    `hang_seconds` no frame was made; Cancelled and DeadlineExceeded; all once the process is killed, a fraction of a
+    second after the cause. What somebody waits for does not give way to others' work.
     """
     started = time.monotonic()
-    progress = _ProgressReader(work, total_frames, total_seconds, on_metadata)
-    with _start(command) as process:
+    progress = _ProgressReader(work, total_frames, total_seconds, on_metadata, hang_seconds)
+    with _start(command, gives_way) as process:
         try:
             tail = _follow(process, work, progress)
         except BaseException:
             _kill(process)
             raise
     if process.returncode:
-        raise EncoderFailed(key=work.key, reason=_reason(process.returncode, tail))
+        said = _ADDRESS.sub("", tail.decode(errors="replace"))
+        raise EncoderFailed(
+            key=work.key, reason=_reason(process.returncode, said), said=said, status=process.returncode
+        )
     progress.finish()
     return time.monotonic() - started
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
     # Where the worker is killed outright, the kernel takes ffmpeg along.
     prefix = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     process = subprocess.Popen(
@@ -73,9 +83,11 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=os.environ | _ENVIRONMENT,
         start_new_session=True,  # Ctrl-C on the terminal is the worker's to handle
     )
-    _give_way(process.pid)
+    if gives_way:
+        _give_way(process.pid)
     return process
 
 
@@ -103,11 +115,13 @@ def _follow(process: subprocess.Popen[bytes], work: Work, progress: _ProgressRea
                 else:
                     tail = (tail + data)[-_TAIL_BYTES:]
             work.check()
+            progress.check()
     while True:
         try:
             process.wait(_POLL_SECONDS)
         except subprocess.TimeoutExpired:
             work.check()
+            progress.check()
         else:
             return tail
 
@@ -123,11 +137,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _reason(code: int, tail: bytes) -> str:
+def _reason(code: int, tail: str) -> str:
     """One line: the last thing ffmpeg said that is a cause, and how it ended."""
-    lines = [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
     causes = [line for line in lines if not any(echo in line for echo in _ECHOES)]
-    said = _ADDRESS.sub("", (causes or lines or ["it said nothing"])[-1])[:_LONGEST_REASON]
+    said = (causes or lines or ["it said nothing"])[-1][:_LONGEST_REASON]
     ended = f"signal {-code}" if code < 0 else f"exit status {code}"
     return f"{said} ({ended})"
 
@@ -141,6 +155,7 @@ class _ProgressReader:
         total_frames: int,
         total_seconds: float | None,
         on_metadata: Callable[[str, str], None] | None,
+        hang_seconds: float | None,
     ) -> None:
         self._work = work
         self._total = total_frames
@@ -149,6 +164,17 @@ class _ProgressReader:
         self._rest = b""
         self._frame = 0
         self._mark = (time.monotonic(), 0)
+        self._hang_seconds = hang_seconds
+        self._moved = (time.monotonic(), 0)
+
+    def check(self) -> None:
+        """Raise EncoderHung where no frame was made for too long."""
+        moved, frame = self._moved
+        now = time.monotonic()
+        if self._frame != frame:
+            self._moved = (now, self._frame)
+        elif self._hang_seconds is not None and now - moved > self._hang_seconds:
+            raise EncoderHung(key=self._work.key, reason=f"no frame was made for {self._hang_seconds:.0f} s")
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from control.bus.messages import ChunkJob, IFrame, Rung, Segment, Track
-from control.errors import OutputRejected
-from media_worker.boxes import BoxError, Fragment, InitInfo, nal_types, parse_fragments, parse_init
+from control.errors import KeyframesMisplaced, OutputRejected
+from media_worker.boxes import BoxError, Fragment, InitInfo, Sample, nal_types, parse_fragments, parse_init
+from media_worker.boxes.obu import starts_with_key_frame
 
 INIT: Final = "init.mp4"
-_H264_IDR: Final = 5  # ITU-T H.264, table 7-1
+_H264_IDR: Final = frozenset({5})  # ITU-T H.264, table 7-1
+_HEVC_IDR: Final = frozenset({19, 20})  # ITU-T H.265, table 7-1: with and without leading pictures that can be decoded
 
 
 def segment_name(number: int) -> str:
@@ -98,7 +100,7 @@ def _check(data: memoryview, init: InitInfo, fragments: Sequence[Fragment], rung
         if fragment.base_decode_time != time:
             raise _rejected(rung, job, f"{place} starts at {fragment.base_decode_time} ticks instead of {time}")
         if len(fragment.samples) != min(gop, wanted - number * gop):
-            raise _rejected(rung, job, f"{place} has {len(fragment.samples)} frames instead of {gop}")
+            raise _misplaced(rung, job, f"{place} has {len(fragment.samples)} frames instead of {gop}")
         if any(sample.duration != ticks for sample in fragment.samples):
             raise _rejected(rung, job, f"{place} has a frame that does not last {ticks} ticks")
         shown = sorted(n * int(ticks) + sample.composition_offset for n, sample in enumerate(fragment.samples))
@@ -106,9 +108,22 @@ def _check(data: memoryview, init: InitInfo, fragments: Sequence[Fragment], rung
             raise _rejected(rung, job, f"{place} shows two frames at a time, or none")
         first, *others = fragment.samples
         if not first.sync or any(sample.sync for sample in others) or first.composition_offset != 0:
-            raise _rejected(rung, job, f"{place} has a keyframe off the grid")
-        if rung.encoder in ("libx264",) and _H264_IDR not in nal_types(data, first, init.nal_length_size):
-            raise _rejected(rung, job, f"{place} does not start with an IDR")
+            raise _misplaced(rung, job, f"{place} has a keyframe off the grid")
+        if not _starts_anew(data, init, first):
+            raise _misplaced(rung, job, f"{place} does not start with an IDR")
+
+
+def _starts_anew(data: memoryview, init: InitInfo, sample: Sample) -> bool:
+    """Whether nothing before the sample is needed to decode it and what follows."""
+    if init.entry.format == "av01":
+        return starts_with_key_frame(data[sample.offset : sample.offset + sample.size])
+    hevc = init.entry.format in ("hvc1", "hev1")
+    found = nal_types(data, sample, init.nal_length_size, hevc=hevc)
+    return not (_HEVC_IDR if hevc else _H264_IDR).isdisjoint(found)
+
+
+def _misplaced(rung: Rung, job: ChunkJob, reason: str) -> KeyframesMisplaced:
+    return KeyframesMisplaced(key=f"{job.replay_id}/{job.part} {rung.name}", reason=reason)
 
 
 def _rejected(rung: Rung, job: ChunkJob, reason: str) -> OutputRejected:

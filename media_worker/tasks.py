@@ -26,6 +26,8 @@ from media_worker import metrics
 from media_worker.audio import make_audio
 from media_worker.audio_segments import split_audio
 from media_worker.chunk import make_chunk
+from media_worker.encoders.devices import gpus
+from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import find_part, store_part
 from media_worker.pictures import make_pictures
@@ -39,9 +41,13 @@ log = logging.getLogger("afterlive.media")
 @signals.worker_init.connect(weak=False)
 def _clean(**_: Any) -> None:
     """A worker that was killed cannot remove what it was working on; the next one does."""
-    if removed := clean_scratch(current().media):
+    settings = current()
+    if removed := clean_scratch(settings.media):
         log.info("removed %d folders that workers left behind", removed)
-    metrics.watch(current().media)
+    metrics.watch(settings.media)
+    # Before the first chunk, so that none is lost to a card that does not work.
+    if gpus(settings.media):
+        report(settings)
 
 
 @task(names.PROCESS_STREAM_RECORDING)

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from control.ledger import failures, notices, tasks, webhook_deliveries
+from control.ledger import failures, nodes, notices, tasks, webhook_deliveries
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 
@@ -18,6 +18,7 @@ _TASKS_KEPT: Final = timedelta(days=7)
 _NOTICES_KEPT: Final = timedelta(days=90)
 _FAILURES_KEPT: Final = timedelta(days=90)
 _WEBHOOKS_KEPT: Final = timedelta(days=30)
+_NODES_KEPT: Final = timedelta(days=1)  # a name has the process's number in it: each start is another
 # In one transaction. Others write in between; and who is ended half-way has done half, not nothing.
 _BATCH: Final = 2000
 
@@ -29,6 +30,7 @@ def forget_tasks(ledger: Ledger, check: Callable[[], None] = lambda: None) -> tu
     failed = _all(ledger, failures.forget, now() - _FAILURES_KEPT, check)
     ended = _all(ledger, tasks.forget, now() - _TASKS_KEPT, check)
     _all(ledger, notices.forget, now() - _NOTICES_KEPT, check)
+    _all(ledger, nodes.forget, now() - _NODES_KEPT, check)
     _all(ledger, webhook_deliveries.forget, now() - _WEBHOOKS_KEPT, check)
     log.info("forgot tasks=%d failed_tasks=%d", ended, failed)
     return ended, failed

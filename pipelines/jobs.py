@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from control.bus import names
-from control.bus.messages import AudioJob, ChunkJob, MediaInfo, Message, Plan, RecordingJob, ThumbnailJob
+from control.bus.messages import AudioJob, ChunkJob, MediaInfo, Message, Plan, RecordingJob, Rung, ThumbnailJob
 from control.bus.names import TaskSpec
 from control.ledger.models import Part, Replay
 
@@ -24,7 +24,7 @@ def job_of(replay: Replay, part: Part) -> tuple[TaskSpec, dict[str, Any]]:
             **address,
             video=video,
             chunk=plan.chunks[part.number],
-            rungs=plan.rungs,
+            rungs=rungs_of(plan, part),
             frame_rate=plan.frame_rate,
             gop_frames=plan.gop_frames,
             segment_frames=plan.segment_frames,
@@ -51,6 +51,12 @@ def job_of(replay: Replay, part: Part) -> tuple[TaskSpec, dict[str, Any]]:
             ThumbnailJob(**address, video=video, duration_seconds=job_seconds)
         )
     raise ValueError(f"no task makes a part of the kind {part.kind!r}")
+
+
+def rungs_of(plan: Plan, part: Part) -> tuple[Rung, ...]:
+    """The rungs of a chunk that are to be made: all, but for what is kept of it since it was planned again."""
+    kept = {track["name"] for track in (part.result or {}).get("tracks", ())} if part.state != "done" else set()
+    return tuple(rung for rung in plan.rungs if rung.name not in kept)
 
 
 def facts_of(replay: Replay) -> tuple[MediaInfo, Plan]:

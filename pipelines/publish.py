@@ -74,6 +74,8 @@ def _publish_once(ledger: Ledger, store: ObjectStore, replay_id: str, run: int) 
             if whole:
                 # Before it counts as completed: then a process that dies in between does it again.
                 store.delete_prefix(f"{prefix}.work/")
+                for left in facts_of(replay)[1].left:
+                    store.delete_prefix(f"{prefix}{left.name}/")
         counts = _count(ledger, replay_id, run, claim.at, in_a_row, written, complete=whole)
         if not counts:
             take_back(ledger, store, replay_id, prefix, claim.at)

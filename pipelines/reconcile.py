@@ -12,6 +12,7 @@ from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.otp_vault import vault_of
 from control.settings import MediaSettings, current
+from pipelines import replan
 from pipelines import replay as flow
 from pipelines.jobs import job_of
 
@@ -67,6 +68,7 @@ def _reconcile(ledger: Ledger, replay_id: str, settings: MediaSettings, bus_is_e
             if parts.mark_sent(session, part):
                 outbox.add(session, *job_of(replay, part))
         flow.send_next(session, replay, settings)
+        replan.suspect(session, replay, settings)
         if replay.state == "transcoding":
             outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": replay.run})
         if lost:

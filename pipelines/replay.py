@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus import names
-from control.bus.messages import ChunkResult, MediaInfo, Problem
+from control.bus.messages import ChunkResult, MediaInfo, PartProblem, Problem
 from control.errors import AfterliveError, OutputRejected
-from control.ledger import events, outbox, parts, replays
+from control.ledger import events, nodes, outbox, parts, replays
 from control.ledger.base import now
 from control.ledger.models import Part, Replay
 from control.settings import MediaSettings
-from pipelines.jobs import job_of
+from pipelines import replan
+from pipelines.jobs import facts_of, job_of, rungs_of
+from pipelines.pinning import pin
 from pipelines.plan import make_plan
 
 log = logging.getLogger("afterlive.pipelines")
@@ -55,9 +57,20 @@ def part_done(
         if replay.state == "probing":
             _plan(session, replay, result, settings)
         return
-    if name.startswith("chunk-") and (problem := _other_init(session, replay, result)):
-        part_failed(session, replay_id, run, name, problem)
-        return
+    if name.startswith("chunk-"):
+        whole = _whole(session, replay, name, result)
+        if whole is None:
+            log.info("replay=%s part=%s was made by an earlier plan", replay_id, name)
+            return
+        if other := _other_inits(session, replay, whole):
+            if replan.mixed(session, replay, other, settings):
+                send_next(session, replay, settings)
+                return
+            reason = "its init segment is not that of the other chunks"
+            problem = Problem.of(OutputRejected(key=f"{replay.id} {', '.join(other)}", reason=reason))
+            part_failed(session, replay_id, run, name, problem, settings)
+            return
+        result = whole
     if parts.mark_done(session, replay_id, name, result):
         if name == "pictures" and replay.notes:  # there are some after all: late, or in a later run
             replays.touch(session, replay_id, notes=[note for note in replay.notes if note["code"] != _NO_PICTURES])
@@ -65,8 +78,11 @@ def part_done(
         outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
 
 
-def part_failed(session: Session, replay_id: str, run: int, name: str, problem: Problem) -> None:
-    """A part failed finally. Without pictures a replay is still a replay; without a chunk or its sound it is not."""
+def part_failed(
+    session: Session, replay_id: str, run: int, name: str, problem: Problem, settings: MediaSettings
+) -> None:
+    """A part failed finally. Without pictures a replay is still a replay; without a chunk or its sound it is not; but
+    for a chunk whose encoder could not be had there is another one."""
     replay = replays.lock(session, replay_id)
     if replay.run != run or replay.state not in replays.ACTIVE:
         _clean_up_after(session, replay, run)
@@ -77,8 +93,20 @@ def part_failed(session: Session, replay_id: str, run: int, name: str, problem: 
             replays.touch(session, replay_id, notes=[*(replay.notes or []), note])
             outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
         return
+    if isinstance(problem, PartProblem) and problem.encoder and name.startswith("chunk-"):
+        part = session.get_one(Part, (replay_id, name), populate_existing=True)
+        if replan.refused(session, replay, part, problem, settings):
+            send_next(session, replay, settings)
+            return
     if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
         give_up(session, replay_id, run, problem)
+
+
+def encoder_lost(session: Session, replay_id: str, run: int, encoder: str, settings: MediaSettings) -> None:
+    """Nobody seems to have an encoder any more that chunks wait for."""
+    replay = replays.lock(session, replay_id)
+    if replay.run == run and replan.lost(session, replay, encoder, settings):
+        send_next(session, replay, settings)
 
 
 def give_up(session: Session, replay_id: str, run: int, problem: Problem) -> None:
@@ -118,10 +146,11 @@ def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None
 def _plan(session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings) -> None:
     try:
         info = MediaInfo.model_validate(result)
-        plan = make_plan(info, settings)
+        there = nodes.alive(session, settings.node_lost_seconds)
+        plan = pin(make_plan(info, settings), info.video.bit_depth, there)
     except Exception as error:
         log.warning("replay=%s cannot be planned", replay.id, exc_info=not isinstance(error, AfterliveError))
-        part_failed(session, replay.id, replay.run, "recording", Problem.of(error))
+        part_failed(session, replay.id, replay.run, "recording", Problem.of(error), settings)
         return
     if not parts.mark_done(session, replay.id, "recording", result):
         return
@@ -139,7 +168,12 @@ def _plan(session: Session, replay: Replay, result: dict[str, Any], settings: Me
     }
     if not replays.move(session, replay, ("probing",), "transcoding", **changes):
         return
-    facts = {"frames": plan.frames, "chunks": len(plan.chunks), "rungs": [rung.name for rung in plan.rungs]}
+    facts = {
+        "frames": plan.frames,
+        "chunks": len(plan.chunks),
+        "rungs": [rung.name for rung in plan.rungs],
+        "encoders": [rung.encoder for rung in plan.rungs],
+    }
     events.record(session, replay.stream_id, "replay.planned", replay_id=replay.id, **facts)
     session.flush()
     send_next(session, replay, settings)
@@ -151,15 +185,26 @@ def _send(session: Session, replay: Replay, part: Part) -> None:
         outbox.add(session, spec, payload)
 
 
-def _other_init(session: Session, replay: Replay, result: dict[str, Any]) -> Problem | None:
-    """All chunks of a rung share one init segment; the first that is done says which."""
+def _whole(session: Session, replay: Replay, name: str, result: dict[str, Any]) -> dict[str, Any] | None:
+    """A chunk's answer, with what was kept of an earlier plan; None where it answers an earlier plan itself."""
+    part = session.get(Part, (replay.id, name), populate_existing=True)
+    if part is None or part.state == "done":
+        return result
+    _, plan = facts_of(replay)
+    made = {track["name"]: track for track in result["tracks"]}
+    if set(made) != {rung.name for rung in rungs_of(plan, part)}:
+        return None
+    kept = {track["name"]: track for track in (part.result or {}).get("tracks", ())}
+    tracks = [(made | kept)[rung.name] for rung in plan.rungs]
+    return {**result, "tracks": tracks, "encoders": [rung.encoder for rung in plan.rungs]}
+
+
+def _other_inits(session: Session, replay: Replay, result: dict[str, Any]) -> list[str]:
+    """All chunks of a rung share one init segment; the first that is done says which. The rungs of this one that have
+    another."""
     made = {track.name: track.init_sha256 for track in ChunkResult.model_validate(result).tracks}
-    if replay.inits is None:
-        replays.touch(session, replay.id, inits=made)
-        return None
-    if replay.inits == made:
-        return None
-    other = ", ".join(name for name in made if replay.inits.get(name) != made[name])
-    return Problem.of(
-        OutputRejected(key=f"{replay.id} {other}", reason="its init segment is not that of the other chunks")
-    )
+    known = replay.inits or {}
+    other = [name for name, sha256 in made.items() if known.get(name, sha256) != sha256]
+    if not other and (new := {name: sha256 for name, sha256 in made.items() if name not in known}):
+        replays.touch(session, replay.id, inits=known | new)
+    return other

@@ -8,11 +8,11 @@ from celery import current_app
 from sqlalchemy.orm import Session
 
 from control.bus import names
-from control.bus.messages import Problem, Progress
+from control.bus.messages import NodeReport, PartProblem, Problem, Progress
 from control.bus.task import task
 from control.bus.work import Work
 from control.errors import AfterliveError
-from control.ledger import otp, parts, tasks
+from control.ledger import nodes, otp, parts, tasks
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import current
 from control.storage import open_store
@@ -64,11 +64,18 @@ def part_failed(
     run: int,
     part: str,
     problem: dict[str, Any],
-    task_id: str | None = None,  # noqa: ARG001  (how that task ended, `failed_tasks` tells)
+    task_id: str | None = None,
 ) -> None:
     """A media worker gave a part up."""
-    told = Problem.model_validate(problem)
-    tasks.once(_ledger(), lambda session: replay.part_failed(session, replay_id, run, part, told))
+    told = PartProblem.model_validate(problem)
+
+    def effect(session: Session) -> None:
+        replay.part_failed(session, replay_id, run, part, told, current().media)
+        # How others ended, `failed_tasks` tells.
+        if task_id and told.encoder:
+            tasks.finish(session, task_id, "FAILURE")
+
+    tasks.once(_ledger(), effect)
 
 
 @task(names.PART_PROGRESS)
@@ -77,6 +84,16 @@ def part_progress(replay_id: str, run: int, part: str, progress: dict[str, Any])
     seen = Progress.model_validate(progress)
     with _ledger().write() as session:
         parts.progress(session, replay_id, run, part, seen.done_frames, seen.total_frames, seen.fps)
+
+
+@task(names.NODE_REPORT)
+def node_report(node: str, report: dict[str, Any] | None = None) -> None:
+    """What a media worker can; without a report: it ends."""
+    with _ledger().write() as session:
+        if report is None:
+            nodes.left(session, node)
+        else:
+            nodes.heard(session, NodeReport.model_validate(report), node)
 
 
 @task(names.PUBLISH_REPLAY, gave_up=_give_up)

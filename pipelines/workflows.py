@@ -12,10 +12,13 @@ from control.bus import names
 from control.bus.broadcast import broadcast_cancel
 from control.ledger import analytics, outbox, parts, replays
 from control.ledger.engine import Ledger
+from control.ledger.models import Replay
 from control.settings import Settings
 from control.storage import ObjectStore
 from pipelines import replay
+from pipelines.jobs import facts_of
 from pipelines.publish import withdraw
+from pipelines.replan import LOST
 
 # A worker stops within a second; one that was cut off from the bus, or stores to a slow place, later.
 _AGAIN_SECONDS: Final = 1
@@ -76,8 +79,20 @@ def clean_up_failed(context: Context, facts: Mapping[str, Any]) -> None:
 
 
 def clean_up_completed(context: Context, facts: Mapping[str, Any]) -> None:
-    """A part was made once more after all was done; its manifest serves nobody."""
+    """A part was made once more after all was done; its manifest serves nobody, nor does what an encoder made that the
+    replay has left."""
     context.store.delete_prefix(f"{facts['prefix']}.work/")
+    with context.ledger.read() as session:
+        found = session.get(Replay, facts["replay_id"])  # its stream may have been removed since
+        left = facts_of(found)[1].left if found is not None else ()
+    for rung in left:
+        context.store.delete_prefix(f"{facts['prefix']}{rung.name}/")
+
+
+def encoder_lost(context: Context, facts: Mapping[str, Any]) -> None:
+    with context.ledger.write() as session:
+        media = context.settings.media
+        replay.encoder_lost(session, facts["replay_id"], facts["run"], facts["encoder"], media)
 
 
 WORKFLOWS: Final[Mapping[str, Handler]] = {
@@ -86,4 +101,5 @@ WORKFLOWS: Final[Mapping[str, Handler]] = {
     "replay.cancelled": clean_up_cancelled,
     "replay.failed": clean_up_failed,
     "replay.completed": clean_up_completed,
+    LOST: encoder_lost,
 }

@@ -31,6 +31,7 @@ from control.bus.messages import (
     Track,
 )
 from control.bus.work import Work
+from control.errors import EncoderUnavailable
 from control.settings import current
 from control.storage import ObjectStore, open_store
 from media_worker.parts import find_part, store_part
@@ -52,6 +53,8 @@ class Studio:
         """Part (`chunk-00003`) → what is raised instead of making it."""
         self.inits: dict[str, bytes] = {}
         """Part → its init segment, where it is not that of the others."""
+        self.lacks: set[str] = set()
+        """Encoders that cannot be had (any more)."""
         self.held: set[str] = set()
         """Parts that are not finished before `release`."""
         self.made: list[str] = []
@@ -83,12 +86,17 @@ class Studio:
 
     def chunk(self, job: ChunkJob, work: Work) -> ChunkResult:
         store = _store()
-        if found := find_part(store, job.prefix, job.part, ChunkResult):
+        found = find_part(store, job.prefix, job.part, ChunkResult)
+        if found and [track.name for track in found.tracks] == [rung.name for rung in job.rungs]:
             return found
         with self._making(job, work, self.chunk_seconds) as folder:
-            init = self.inits.get(job.part, b"init")
-            tracks = tuple(_video(job, number, folder, init) for number in range(len(job.rungs)))
-            result = ChunkResult(index=job.chunk.index, tracks=tracks, encoder="fake", seconds=0.1)
+            for rung in job.rungs:
+                if rung.encoder in self.lacks:
+                    raise EncoderUnavailable(encoder=rung.encoder, node="fake", reason="its driver is gone")
+            # As with the real ones, each encoder has an init segment of its own.
+            inits = [self.inits.get(job.part, f"init of {rung.encoder}".encode()) for rung in job.rungs]
+            tracks = tuple(_video(job, number, folder, init) for number, init in enumerate(inits))
+            result = ChunkResult(index=job.chunk.index, tracks=tracks, encoder=job.rungs[0].encoder, seconds=0.1)
             store_part(store, job.prefix, job.part, folder, result, work)
         return result
 

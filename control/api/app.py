@@ -15,6 +15,7 @@ from control.api import (
     health,
     mails,
     metrics,
+    nodes,
     orders,
     otp,
     payments,
@@ -54,6 +55,7 @@ TAGS = [
     {"name": "webhooks", "description": "Other systems that are told of what happens, signed and tried for a day."},
     {"name": "mails", "description": "Mails and other messages to people, bulk sends, and where sellers are told."},
     {"name": "analytics", "description": "What was watched and sold, by stream and by day."},
+    {"name": "nodes", "description": "Media workers, and what each can encode with."},
     {"name": "playback", "description": "What a signed, expiring playback link opens. No key needed."},
     {"name": "operations", "description": "Health and metrics."},
 ]
@@ -90,7 +92,8 @@ def create_app(
         settings, ledger, store, wake, signing_secret(settings), GroupCommit(ledger, streams.end_all), refresh
     )
     shop = (products, orders, payments)
-    for part in (streams, events, tasks, failed, analytics, otp, *shop, webhooks, mails, health, metrics, playback):
+    operations = (nodes, health, metrics)
+    for part in (streams, events, tasks, failed, analytics, otp, *shop, webhooks, mails, *operations, playback):
         app.include_router(part.router, max_body_size=problems.LARGEST_BODY_BYTES)
     orders.install(app)
     otp.install(app)

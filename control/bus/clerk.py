@@ -23,7 +23,7 @@ from control.bus.failure import Failure
 from control.bus.messages import Problem
 from control.bus.names import CATALOGUE, FAILED, QUEUES, business_key
 from control.bus.publish import FAILURE, PUBLISHED_AT, without_secrets
-from control.bus.topology import QUEUE_SPECS, queue_of, without_delay
+from control.bus.topology import QUEUE_SPECS, queue_name, queue_of, without_delay
 from control.ledger import failures, outbox
 from control.ledger.engine import Ledger
 from control.ledger.task_models import FailedTask
@@ -101,7 +101,7 @@ def read(message: Message) -> FailedTask:
     spec = CATALOGUE.get(task)
     failure = _failure(headers, task_id)
     payload = _payload(message)
-    if spec is not None and key != spec.routing_key:
+    if spec is not None and key not in spec.routing_keys:
         # A node may only tell of its own tasks, and the broker holds it to their routing keys.
         payload = None
         if failure.reason != "unroutable":
@@ -115,7 +115,7 @@ def read(message: Message) -> FailedTask:
         origin=failure.id[:160],
         task_id=task_id[:64],
         task=task[:128],
-        queue=key.partition(".")[0][:128] or "unknown",
+        queue=queue_name(key)[:128] or "unknown",
         key=about[:64] if about else None,
         # What is not in the catalogue may hold secrets nobody declared.
         payload=payload if spec else None,

@@ -149,7 +149,7 @@ class Confirmed:
         except PublishError:  # returned: neither a queue nor the alternate exchange took it
             return MessageRefused(task=message.spec.name, reason="no queue takes it: run 'afterlive topology'")
         except DeliveryError:
-            reason = f"the queue {message.spec.queue} refused it: it is full, or moving"
+            reason = f"the queue {message.queue} refused it: it is full, or moving"
             return MessageRefused(task=message.spec.name, reason=reason)
         except _ANYTHING as error:
             if not _unreachable(error):
@@ -220,7 +220,7 @@ def _sealed(app: Celery, message: Outgoing) -> tuple[str, str, aio_pika.Message]
         **canvas,
     )
     content_type, encoding, body = dumps(made.body, serializer="json")
-    exchange, routing_key = TASKS.name, message.spec.routing_key
+    exchange, routing_key = TASKS.name, message.routing_key
     if message.failure is not None:
         exchange = FAILURES.name
     elif message.delay_seconds:

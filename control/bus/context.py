@@ -1,4 +1,4 @@
-"""Which message this thread works on, for whoever makes its effect count once."""
+"""Which message this thread works on, for whoever makes its effect count once; and what this process is called."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def working_on(delivery: Delivery) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+_node: str | None = None
+
+
+def name_node(name: str) -> None:
+    """What the media worker of this process is called."""
+    global _node
+    _node = name
+
+
+def node_name() -> str | None:
+    """None where there is no media worker."""
+    return _node

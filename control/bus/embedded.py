@@ -24,14 +24,20 @@ from control.bus import names
 from control.bus.app import MEDIA, NOTIFY, PIPELINES, make_app
 from control.bus.beat import Clock
 from control.bus.cancel import cancellations
+from control.bus.capabilities import report_of
 from control.bus.clerk import Clerk
+from control.bus.context import name_node
+from control.bus.heartbeat import Heartbeat
 from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
+from control.ledger import nodes
 from control.ledger.engine import open_ledger
 from control.settings import Settings
 
 log = logging.getLogger("afterlive.embedded")
+NODE: Final = "embedded"
+"""What its media worker is called."""
 _SCHEDULE: Final = "pipelines.schedule"
 _FAST_THREADS: Final = 4
 _START_SECONDS: Final = 15.0
@@ -60,6 +66,7 @@ class Embedded:
         self.relay = Relay(self.ledger, self.app)
         self.clerk = Clerk(self.app, self.ledger)
         self._workers: list[threading.Thread] = []
+        self._heartbeat: Heartbeat | None = None
         self._clock = Clock(self.app, _LOOK_AT_CLOCK_SECONDS)
         self._beat = threading.Thread(target=self._clock.run, name="beat", daemon=True)
 
@@ -82,8 +89,11 @@ class Embedded:
         self.app.set_default()
         self.app.loader.import_default_modules()
         self._start_worker("fast", [names.HIGH, names.DEFAULT], _FAST_THREADS)
-        self._start_worker("media", [names.LOW], self.settings.media.concurrency)
+        # All there is: what was planned for a GPU is told here that there is none, and planned again.
+        name_node(NODE)
+        self._start_worker("media", [names.LOW, *names.GPU_QUEUES.values()], self.settings.media.concurrency)
         self.clerk.start()
+        self._report()
         # Before the relay, which puts on the bus at once what waits: that is not lost, and must not look as if it were.
         self._call("pipelines.reconcile", "reconcile", bus_is_empty=True)
         self.relay.start()
@@ -94,6 +104,8 @@ class Embedded:
         cancellations.halt()
         self._clock.stop()
         self.clerk.stop()
+        if self._heartbeat:
+            self._heartbeat.stop()
         self.relay.stop()
         if self._workers:
             self.app.control.broadcast(_END, reply=False)
@@ -117,7 +129,7 @@ class Embedded:
         telemetry.WORKER_SLOTS.labels(name).set(concurrency)
         worker: Any = WorkController(
             app=self.app,
-            hostname=f"{name}@embedded",
+            hostname=f"{name}@{NODE}",
             pool_cls="threads",
             concurrency=concurrency,
             queues=queues,
@@ -134,6 +146,20 @@ class Embedded:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError(f"the {name} worker did not start")
             time.sleep(0.005)
+
+    def _report(self) -> None:
+        """Where the settings name encoders or devices, this machine is a node like any other. Else all is left to the
+        processor: to try devices takes time, each time a program starts."""
+        media = self.settings.media
+        if not media.model_fields_set & {"encoders", "devices"}:
+            return
+        report = report_of(self.settings)
+        if report is None:
+            return
+        with self.ledger.write() as session:
+            nodes.heard(session, report, NODE)
+        self._heartbeat = Heartbeat(self.app, NODE, lambda: report_of(self.settings), media.report_seconds)
+        self._heartbeat.start()
 
     def _call(self, module: str, function: str, **arguments: Any) -> None:
         """A function of another package, by name: this one imports none of them."""

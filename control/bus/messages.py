@@ -7,12 +7,15 @@ grid, frame 0 being the first decodable frame of the video.
 
 from __future__ import annotations
 
+from datetime import datetime
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from control.errors import AfterliveError
+
+CPU_DEVICE: Final = "cpu"
 
 
 class Message(BaseModel):
@@ -185,6 +188,14 @@ class AudioRendition(Message):
     default: bool = True
 
 
+class LeftRung(Message):
+    """A rendition that was begun and left, as its encoder could not be had any more."""
+
+    name: str
+    """The folder what was made of it lies in, until the replay is complete."""
+    encoder: str
+
+
 class Plan(Message):
     """How a recording becomes a replay. Pure function of (MediaInfo, ladder, settings)."""
 
@@ -205,6 +216,8 @@ class Plan(Message):
     threads: int = 1
     """Encoder threads of one chunk: pinned, as x264's output depends on it."""
     normalise_lufs: float | None = None
+    left: tuple[LeftRung, ...] = ()
+    """Renditions that other encoders took over, oldest first."""
 
     @property
     def duration_seconds(self) -> Fraction:
@@ -318,6 +331,15 @@ class ChunkResult(Message):
     tracks: tuple[Track, ...]
     """One a rung, in the job's order."""
     encoder: str
+    encoders: tuple[str, ...] = ()
+    """The encoder of each rung, in the job's order."""
+    node: str = ""
+    """The host that made it."""
+    device: str = CPU_DEVICE
+    """What it was made on; of several, the first rung's."""
+    tier: str = CPU_DEVICE
+    fallbacks: tuple[str, ...] = ()
+    """What was not had as wanted before it was made, a line each."""
     seconds: float
     """Wall time of the encoder when the chunk was made, be it in an earlier run."""
     reused: bool = False
@@ -358,6 +380,62 @@ class ThumbnailResult(Message):
     reused: bool = False
 
 
+# --- what a media node can do ---------------------------------------------------------------------
+
+Codec = Literal["h264", "hevc", "av1"]
+
+
+class Capability(Message):
+    """One way a node can encode on one device, as it was found by really encoding."""
+
+    device: str = Field(examples=["nvenc:0", "vaapi:/dev/dri/renderD128", "cpu"])
+    encoder: str = Field(examples=["h264_nvenc"])
+    """What a rung is pinned to (`Rung.encoder`)."""
+    codec: Codec
+    tier: str = Field(examples=["cuda"])
+    """How it decodes and scales; a chunk may change between tiers of one encoder, its init segment stays the same."""
+    bit_depths: tuple[int, ...] = (8,)
+    """Of the sources it takes; what it makes has 8 bits."""
+    min_width: int = 2
+    min_height: int = 2
+    max_width: int = 16384
+    max_height: int = 16384
+    """The smallest and largest rungs it makes."""
+    sessions: int | None = None
+    """Encoders at a time on the device, all of the node's processes together: a chunk takes one a rung. None is any
+    number."""
+    usable: bool
+    reason: str | None = None
+    """Why it is not usable, one line."""
+
+
+class NodeReport(Message):
+    """What a media node can do, said at its start and with each heartbeat."""
+
+    node: str
+    """The host's name."""
+    at: datetime
+    """When it was made, UTC."""
+    ffmpeg: str
+    """Version of the ffmpeg it runs."""
+    capabilities: tuple[Capability, ...]
+    """Best first, those that are not usable too."""
+    refuses_cpu: bool = False
+    """It was told to make no chunk on its CPU: one pinned to a CPU encoder ends there as `encoder-unavailable`."""
+
+    def can(self, encoder: str, *, width: int, height: int, bit_depth: int = 8) -> bool:
+        """Whether a rung of `width` × `height` of a source of `bit_depth` can be made here by `encoder`."""
+        return any(
+            each.usable
+            and each.encoder == encoder
+            and bit_depth in each.bit_depths
+            and each.min_width <= width <= each.max_width
+            and each.min_height <= height <= each.max_height
+            and not (self.refuses_cpu and each.device == CPU_DEVICE)
+            for each in self.capabilities
+        )
+
+
 class Progress(Message):
     """How far one part has come."""
 
@@ -379,3 +457,12 @@ class Problem(Message):
         if isinstance(error, AfterliveError):
             return cls(code=error.code, detail=error.detail)
         return cls(code=AfterliveError.code, detail=f"An unexpected {type(error).__name__}; the log says more.")
+
+
+class PartProblem(Problem):
+    """As it is told to the part's replay: with what the plan may have to do without."""
+
+    encoder: str | None = None
+    """The encoder that could not be had, where it failed for that."""
+    node: str | None = None
+    """The media worker that could not have it."""

@@ -12,8 +12,12 @@ from typing import Any, Final
 HIGH: Final = "high_priority"
 DEFAULT: Final = "default"
 LOW: Final = "low_priority"
+LOW_NVENC: Final = "low_priority.nvenc"
+LOW_VAAPI: Final = "low_priority.vaapi"
+GPU_QUEUES: Final = {"nvenc": LOW_NVENC, "vaapi": LOW_VAAPI}
+"""Family of encoders → the queue of chunks only nodes that have it may take."""
 FAILED: Final = "failed_tasks"
-QUEUES: Final = (HIGH, DEFAULT, LOW)
+QUEUES: Final = (HIGH, DEFAULT, LOW, LOW_NVENC, LOW_VAAPI)
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,33 @@ class TaskSpec:
     """How long after the fact it is of any use; later it is dropped and counted, never done."""
     courtesy: bool = False
     """Nobody misses one that is lost: it is tried once, and no failure of it is reviewed."""
+    also: tuple[str, ...] = ()
+    """Other queues it goes to where its payload wants what not every worker has (`control.bus.routing`)."""
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All it may come by; the first is where it goes unless its payload says otherwise."""
+        return (self.queue, *self.also)
 
     @property
     def routing_key(self) -> str:
         """Queue and name, so that the broker can hold a tier's user to the tasks it may send."""
-        return f"{self.queue}.{self.name}"
+        return routing_key(self.queue, self.name)
+
+    @property
+    def routing_keys(self) -> tuple[str, ...]:
+        """That of each of its queues."""
+        return tuple(routing_key(queue, self.name) for queue in self.queues)
+
+
+def key_word(queue: str) -> str:
+    """The first word of a queue's routing keys. A dot would make two: and what is bound to all keys that start with
+    `low_priority` would get what is for `low_priority.nvenc` as well."""
+    return queue.replace(".", "-")
+
+
+def routing_key(queue: str, task: str) -> str:
+    return f"{key_word(queue)}.{task}"
 
 
 _media = Retry(times=3, first_seconds=60)
@@ -63,7 +89,13 @@ PROCESS_STREAM_RECORDING = TaskSpec(
     "media.process_stream_recording", LOW, _media, soft_seconds=600, hard_seconds=660, reports_to_replay=True
 )
 TRANSCODE_CHUNK = TaskSpec(
-    "media.transcode_chunk", LOW, _media, soft_seconds=600, hard_seconds=660, reports_to_replay=True
+    "media.transcode_chunk",
+    LOW,
+    _media,
+    soft_seconds=600,
+    hard_seconds=660,
+    reports_to_replay=True,
+    also=tuple(GPU_QUEUES.values()),
 )
 ENCODE_AUDIO = TaskSpec("media.encode_audio", LOW, _media, soft_seconds=1500, hard_seconds=1560, reports_to_replay=True)
 GENERATE_STREAM_THUMBNAIL = TaskSpec(
@@ -87,6 +119,17 @@ PART_PROGRESS = TaskSpec(
     hard_seconds=15,
     key="replay_id",
     deadline_seconds=15,
+    courtesy=True,
+)
+# A media node tells what it can, every half minute: one that is late is of no use, and the next one comes.
+NODE_REPORT = TaskSpec(
+    "pipelines.node_report",
+    DEFAULT,
+    Retry(times=0),
+    soft_seconds=10,
+    hard_seconds=15,
+    key="node",
+    deadline_seconds=60,
     courtesy=True,
 )
 PUBLISH_REPLAY = TaskSpec(
@@ -196,6 +239,7 @@ CATALOGUE: Final[dict[str, TaskSpec]] = {
         PART_DONE,
         PART_FAILED,
         PART_PROGRESS,
+        NODE_REPORT,
         PUBLISH_REPLAY,
         RECONCILE,
         FORGET_TASKS,

@@ -22,11 +22,12 @@ from celery.exceptions import Reject, Retry
 
 from control import telemetry
 from control.bus import live, names
+from control.bus.context import node_name
 from control.bus.failure import Failure, Reason
-from control.bus.messages import Problem
+from control.bus.messages import PartProblem, Problem
 from control.bus.names import TaskSpec
 from control.bus.publish import DEADLINE, FIRST, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
-from control.errors import AfterliveError, StorageUnavailable, TaskFailed
+from control.errors import AfterliveError, EncoderBusy, EncoderUnavailable, StorageUnavailable, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
 # What a worker made must be told; while the broker is away it waits with it, message in hand.
@@ -35,6 +36,7 @@ _PAUSE_SECONDS: Final = 2.0
 # PostgreSQL's classes of errors that are no fault of a statement: the connection, resources, the operator.
 _AWAY: Final = ("08", "53", "57P")
 _STORE_PAUSE_SECONDS: Final = 30
+_BUSY_PAUSE_SECONDS: Final = 5
 _LONGEST_OUTAGE_SECONDS: Final = 3600.0
 GaveUp = Callable[[dict[str, Any], BaseException], None]
 
@@ -84,11 +86,13 @@ def ledger_is_away(error: BaseException) -> bool:
 
 
 def put_off(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error: BaseException) -> NoReturn:
-    """Until the ledger, or the object store, is back: no try of the task's counts."""
+    """Until the ledger, the object store or a free encoder is back: no try of the task's counts."""
     log.warning("%s is put off: %s", spec.name, scrub(spec, payload, str(error).partition("\n")[0]))
     live.waits(str(self.request.id))
     # What costs much to make is not made again every few seconds, to find the store still away.
     delay = math.ceil(min(max(spec.retry.first_seconds, _PAUSE_SECONDS), _STORE_PAUSE_SECONDS))
+    if isinstance(error, EncoderBusy):
+        delay = _BUSY_PAUSE_SECONDS
     if ledger_is_away(error):
         delay = 1
         # With the message in hand: those that wait in the queue need not each find out for themselves.
@@ -98,11 +102,11 @@ def put_off(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error
 
 
 def is_outage(self: Task[..., Any], error: BaseException) -> bool:
-    """Whether what failed is a server the task needs, not the task: the ledger, for however long; the object store, for
-    an hour, as what looks like an outage there may be a setting that is wrong."""
+    """Whether what failed is something the task needs, not the task: the ledger, for however long; the object store and
+    a free encoder, for an hour, as what looks like an outage there may be a setting that is wrong."""
     first = self.request.get(FIRST)
     young = first is None or time.time() - int(first) / 1000 < _LONGEST_OUTAGE_SECONDS
-    return ledger_is_away(error) or (isinstance(error, StorageUnavailable) and young)
+    return ledger_is_away(error) or (isinstance(error, StorageUnavailable | EncoderBusy) and young)
 
 
 def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: int | None = None) -> Outgoing:
@@ -143,7 +147,7 @@ def fail(
     job = payload.get("job")
     if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
         try:
-            answer(self, payload, names.PART_FAILED, problem=Problem.of(error).model_dump())
+            answer(self, payload, names.PART_FAILED, problem=_problem(error).model_dump())
         except AfterliveError as unsent:
             _keep(self, unsent)
     if gave_up:
@@ -153,9 +157,19 @@ def fail(
             if ledger_is_away(other):
                 put_off(self, spec, payload, other)
             log.exception("%s failed, and what follows from that failed as well", spec.name)
-    if not spec.courtesy:
+    # A chunk whose encoder cannot be had goes elsewhere, or is planned again: nobody need look at it.
+    if not spec.courtesy and not (spec.reports_to_replay and isinstance(error, EncoderUnavailable)):
         bury(self, spec, payload, "failed", error)
     raise TaskFailed(task=spec.name, reason=detail) from None
+
+
+def _problem(error: BaseException) -> PartProblem:
+    told = Problem.of(error)
+    problem = PartProblem(code=told.code, detail=told.detail)
+    if not isinstance(error, EncoderUnavailable):
+        return problem
+    # As it is called in its reports; the error has the machine's name.
+    return problem.model_copy(update={"encoder": error.facts.get("encoder"), "node": node_name()})
 
 
 def bury(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], reason: Reason, error: BaseException) -> None:

@@ -15,7 +15,8 @@ from celery import Celery
 from celery.local import Proxy
 
 from control import tracing
-from control.bus.names import TaskSpec
+from control.bus.names import TaskSpec, routing_key
+from control.bus.routing import queue_of
 from control.bus.signing import signature
 from control.bus.topology import BROADCASTS, FAILURES, exchange_of
 from control.errors import AfterliveError
@@ -53,6 +54,15 @@ class Outgoing:
     """What it belongs to (`control.tracing`): by default to what is done where it is made."""
     failure: dict[str, Any] | None = None
     """Not to be done any more, but to be reviewed: what became of it (`control.bus.failure`)."""
+
+    @property
+    def queue(self) -> str:
+        """Where it goes: the task's own queue, or that of what its payload wants."""
+        return queue_of(self.spec, self.payload)
+
+    @property
+    def routing_key(self) -> str:
+        return routing_key(self.queue, self.spec.name)
 
     def headers(self, app: Celery) -> dict[str, Any]:
         """Ours, in the message."""
@@ -111,7 +121,7 @@ class InProcess:
                 kwargs=message.payload,
                 task_id=message.task_id,
                 **_in_process_address(message),
-                routing_key=message.spec.routing_key,
+                routing_key=message.routing_key,
                 countdown=message.delay_seconds or None,
                 retries=message.retries,
                 ignore_result=True,
@@ -135,7 +145,7 @@ class InProcess:
 
 def _in_process_address(message: Outgoing) -> dict[str, Any]:
     if message.failure is None:
-        return {"queue": message.spec.queue}
+        return {"queue": message.queue}
     return {"exchange": FAILURES.name, "exchange_type": FAILURES.type}
 
 

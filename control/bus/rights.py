@@ -45,7 +45,7 @@ def _any(*patterns: str) -> str:
 
 
 def _keys(*specs: TaskSpec) -> str:
-    return "|".join(re.escape(spec.routing_key) for spec in specs)
+    return "|".join(re.escape(key) for spec in specs for key in spec.routing_keys)
 
 
 def _worker(
@@ -76,7 +76,7 @@ def _topology() -> Rights:
 
 
 _MEDIA: Final = tuple(spec for spec in CATALOGUE.values() if spec.queue == names.LOW)
-ANSWERS: Final = (names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS)
+ANSWERS: Final = (names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS, names.NODE_REPORT)
 """What the media tier sends to another."""
 _PUBLISHER: Final = Rights(write=_any(*map(re.escape, (TASKS.name, DIRECT.name, EVENTS.name))))
 
@@ -87,7 +87,7 @@ RIGHTS: Final[dict[str, Rights]] = {
     "fast": _commerce("fast", (names.HIGH,)),
     "notify": _commerce("notify", (names.DEFAULT, names.FAILED), (BROADCASTS.name,)),
     "media": _worker(
-        (names.LOW,),
+        (names.LOW, *names.GPU_QUEUES.values()),
         topics={
             TASKS.name: f"^({_keys(*ANSWERS, *_MEDIA)})$",
             DELAY: rf"^([01]\.){{28}}({_keys(*_MEDIA)})$",

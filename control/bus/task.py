@@ -52,6 +52,7 @@ from control.bus.publish import (
     masked,
     send,
 )
+from control.bus.routing import queue_of
 from control.bus.signing import SIGNATURE, is_genuine
 from control.bus.topology import is_addressed
 from control.bus.work import Work
@@ -129,9 +130,10 @@ def _execute(
 ) -> Any:
     spec, request = body.spec, self.request
     task_id = str(request.id)
-    delivery = Delivery(task_id, spec.name, spec.queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
+    queue = queue_of(spec, payload)
+    delivery = Delivery(task_id, spec.name, queue, business_key(spec, payload), attempt=(request.retries or 0) + 1)
     started = time.monotonic()
-    waited = _observe_latency(self, spec)
+    waited = _observe_latency(self, spec, queue)
     outcome, made = "failed", None
     telemetry.IN_FLIGHT.labels(spec.name).inc()
     try:
@@ -254,11 +256,11 @@ def _report(self: Task[..., Any], job: Any, progress: Progress) -> None:
         log.warning("progress of %s/%s was not sent: %s", job.replay_id, job.part, error)
 
 
-def _observe_latency(self: Task[..., Any], spec: TaskSpec) -> float:
+def _observe_latency(self: Task[..., Any], spec: TaskSpec, queue: str) -> float:
     published = self.request.get(PUBLISHED_AT)
     waited = max(0.0, time.time() - int(published) / 1000) if published else 0.0
     if published:
-        telemetry.QUEUE_LATENCY.labels(spec.queue, spec.name).observe(waited)
+        telemetry.QUEUE_LATENCY.labels(queue, spec.name).observe(waited)
     return waited
 
 

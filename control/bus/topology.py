@@ -1,9 +1,11 @@
 """Exchanges and queues: one table, for whoever declares them, publishes to them or consumes them.
 
 A message's routing key is its queue and its task (`default.pipelines.part_done`): queues are bound to all keys that
-start with their name, and the broker can hold a user to the tasks it may send (`control.bus.rights`).
+start with their word (`control.bus.names.key_word`), and the broker can hold a user to the tasks it may send
+(`control.bus.rights`).
 
     tasks ─┬► high_priority │ default │ low_priority ──(rejected, or delivered too often)──► failed ──► failed_tasks
+           │  low_priority.nvenc │ low_priority.vaapi   chunks that want such an encoder
            └─(no queue for it)──────────────────────────────────────────────────────────────► failed
     celery_delayed_27 … 0 ──► celery_delayed_delivery ──► tasks        (waits of up to eight years, kombu's own)
     direct ──► the queue of that name           broadcasts ──► a queue of each worker       events ──► whoever binds one
@@ -18,7 +20,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 
-from control.bus.names import FAILED, QUEUES, TaskSpec
+from control.bus.names import FAILED, QUEUES, TaskSpec, key_word
 
 VERSION: Final = 1
 """Part of the exchanges' names: one whose arguments change gets a new name, and old publishers keep the old."""
@@ -65,7 +67,7 @@ _WORK: Final = {
 _FAILED: Final = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 
 QUEUE_SPECS: Final = (
-    *(QueueSpec(name, TASKS, f"{name}.#", _WORK) for name in QUEUES),
+    *(QueueSpec(name, TASKS, f"{key_word(name)}.#", _WORK) for name in QUEUES),
     QueueSpec(FAILED, FAILURES, "#", _FAILED),
 )
 
@@ -95,12 +97,18 @@ def on_rabbitmq(broker_url: str) -> bool:
 
 
 def is_addressed(spec: TaskSpec, delivery_info: Mapping[str, Any]) -> bool:
-    """Whether a message of `spec` came by its own routing key; or straight to its queue, by name, from somebody whom
-    the broker lets."""
+    """Whether a message of `spec` came by a routing key of its own; or straight to a queue of its, by name, from
+    somebody whom the broker lets."""
     key = str(delivery_info.get("routing_key") or "")
     if delivery_info.get("exchange") == DIRECT.name:
-        return key == spec.queue
-    return without_delay(key) == spec.routing_key
+        return key in spec.queues
+    return without_delay(key) in spec.routing_keys
+
+
+def queue_name(routing_key: str) -> str:
+    """The queue that keys like this one go to; the first word itself where there is no such queue."""
+    word = routing_key.partition(".")[0]
+    return next((queue for queue in QUEUES if key_word(queue) == word), word)
 
 
 def without_delay(routing_key: str) -> str:

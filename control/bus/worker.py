@@ -13,10 +13,15 @@ from celery import Celery, signals
 from control import telemetry
 from control.bus.app import TIERS, make_app
 from control.bus.cancel import cancellations
+from control.bus.capabilities import report_of
+from control.bus.context import name_node
 from control.bus.declare import missing
 from control.bus.health import HealthServer, Pulse
+from control.bus.heartbeat import Heartbeat
+from control.bus.messages import NodeReport
 from control.bus.probe import Probe
 from control.bus.publish import publisher_of
+from control.bus.routing import queues_of
 from control.bus.topology import on_rabbitmq
 from control.errors import ConfigurationError
 from control.settings import Settings
@@ -45,6 +50,9 @@ class Worker:
         self._port = settings.worker.port if port is None else port
         self.app: Celery = make_app(settings.bus, TIERS[tier].modules, tier=tier)
         self._ends: list[Callable[[], None]] = []
+        self._queues = list(TIERS[tier].queues)
+        """What it takes from now."""
+        self._worker: Any = None
 
     def run(self) -> None:
         """Returns when the worker has ended; its exit status is Celery's."""
@@ -63,20 +71,28 @@ class Worker:
         if self._media:
             # What runs goes back to the broker at once, for another node; a fast task is finished.
             signals.worker_shutting_down.connect(_hand_back, weak=False)
+            name_node(self._name)
+            self._queues[:] = queues_of(self._look())
         try:
             worker: Any = self.app.Worker(
                 hostname=f"{self._tier}@{self._name}",
                 pool="threads",
                 concurrency=self._concurrency,
-                queues=list(TIERS[self._tier].queues),
+                queues=list(self._queues),
                 loglevel=logging.WARNING,
                 without_mingle=True,
                 without_gossip=True,
                 quiet=True,
             )
-            probe = Probe(self.app, worker, TIERS[self._tier].queues, pulse)
+            self._worker = worker
+            probe = Probe(self.app, worker, self._queues, pulse)
             probe.start()
             self._ends.append(probe.stop)
+            if self._media:
+                every = self._settings.media.report_seconds
+                heartbeat = Heartbeat(self.app, self._name, self._look, every, self._take_from)
+                heartbeat.start()
+                self._ends.append(heartbeat.stop)
             worker.start()
         finally:
             for end in reversed(self._ends):
@@ -85,8 +101,32 @@ class Worker:
 
     def _ready(self, **_: Any) -> None:
         telemetry.WORKER_SLOTS.labels(self._tier).set(self._concurrency)
-        queues = ", ".join(TIERS[self._tier].queues)
+        queues = ", ".join(self._queues)
         log.info("worker %s@%s consumes %s with %d threads", self._tier, self._name, queues, self._concurrency)
+
+    def _look(self) -> NodeReport | None:
+        """What this node can encode with; where that cannot be told, what any can do is done all the same."""
+        try:
+            return report_of(self._settings)
+        except Exception:  # drivers, devices, a configuration: the log says which
+            log.exception("what this node can encode with is not known")
+            return None
+
+    def _take_from(self, report: NodeReport) -> None:
+        """Take from the queues that the node is good for now: a GPU comes, or stops working, while it runs."""
+        consumer = self._worker.consumer
+        if consumer is None or consumer.task_consumer is None:
+            return  # before the start, or while the broker is away: the next report comes
+        good_for = queues_of(report)
+        for queue in good_for:
+            if queue not in self._queues:
+                log.warning("worker %s@%s consumes %s as well", self._tier, self._name, queue)
+                self._queues.append(queue)
+                consumer.call_soon(consumer.add_task_queue, queue)
+        for queue in set(self._queues) - set(good_for):
+            log.warning("worker %s@%s consumes %s no longer", self._tier, self._name, queue)
+            self._queues.remove(queue)
+            consumer.call_soon(consumer.cancel_task_queue, queue)
 
     def _refuse_without_queues(self) -> None:
         with self.app.connection_for_read() as connection:
@@ -114,7 +154,7 @@ class Worker:
             return []
         from control.bus.clerk import Clerk
         from control.bus.relay import Relay
-        from control.ledger import failures
+        from control.ledger import failures, node_views
         from control.ledger.engine import open_ledger
 
         ledger = open_ledger(self._settings.ledger.url)
@@ -133,7 +173,18 @@ class Worker:
             for task, count in counts.items():
                 telemetry.FAILED_TASKS.labels(task).set(count)
 
-        return [relay.look, count_failures]
+        def count_nodes() -> None:
+            with ledger.read() as session:
+                known = node_views.known(session, self._settings.media.node_lost_seconds)
+            telemetry.NODES.clear()
+            telemetry.NODES_WITH.clear()
+            for state in ("alive", "lost"):
+                telemetry.NODES.labels(state).set(sum(node.state == state for node in known))
+            for node in known:
+                for encoder in node.encoders if node.state == "alive" else ():
+                    telemetry.NODES_WITH.labels(encoder).inc()
+
+        return [relay.look, count_failures, count_nodes]
 
 
 def _leave_logs_alone(**_: Any) -> None:

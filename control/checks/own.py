@@ -10,15 +10,19 @@ import platform
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import control
 from control.checks import Check, fail, info, ok, warn
 from control.errors import AfterliveError
 from control.settings import LedgerSettings, Settings, StorageSettings
 from control.storage import folder_of, open_store
+
+if TYPE_CHECKING:  # a node without the ledger has no SQLAlchemy
+    from control.ledger.node_views import NodeView
 
 HLS_JS: Final = Path(control.__file__).parent / "web" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
 
@@ -36,6 +40,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         _database,
         _object_store,
         _broker,
+        _nodes,
         _results,
         _page,
         _keys,
@@ -158,6 +163,47 @@ def _broker(settings: Settings) -> Iterator[Check]:
                     yield ok("broker", f"{shown}, all queues there")
     except (ImportError, KeyError, ValueError) as error:
         yield fail("broker", f"its URL cannot be used: {_one_line(error)}", remedy)
+
+
+def _nodes(settings: Settings) -> Iterator[Check]:
+    """What media workers told the ledger; of an embedded one there is nothing to tell."""
+    if settings.bus.broker_url.get_secret_value().startswith("memory:"):
+        return
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from control.ledger import node_views
+        from control.ledger.engine import Ledger
+    except ImportError:
+        return  # this node has no ledger; the check of the database says so
+    file = _sqlite_file(settings.ledger)
+    if file is not None and not file.exists():
+        return
+    try:
+        ledger = Ledger(settings.ledger.url)
+        try:
+            with ledger.read() as session:
+                found = node_views.known(session, settings.media.node_lost_seconds)
+        finally:
+            ledger.close()
+    except (SQLAlchemyError, ImportError, OSError):
+        return  # the check of the database says what is wrong with it
+    yield from _told(found)
+
+
+def _told(found: Sequence[NodeView]) -> Iterator[Check]:
+    remedy = "start 'afterlive worker media', or see why it does not reach the broker"
+    alive = [node for node in found if node.state == "alive"]
+    if not found:
+        yield info("media nodes", "none has said yet what it can")
+    elif not alive:
+        yield warn("media nodes", "none is alive: no replay is made", remedy)
+    else:
+        encoders = Counter(encoder for node in alive for encoder in node.encoders)
+        detail = ", ".join(f"{encoder} on {number}" for encoder, number in encoders.items())
+        yield ok("media nodes", f"{len(alive)} alive: {detail or 'no encoder works on any'}")
+    if lost := [node.name for node in found if node.state == "lost"]:
+        yield warn("media nodes lost", f"nothing was heard of {', '.join(lost)}", remedy)
 
 
 def _results(settings: Settings) -> Iterator[Check]:

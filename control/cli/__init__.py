@@ -22,6 +22,7 @@ _OWN: Final = {
     "failed": "control.cli.failed",
     "fake-ecpay": "control.cli.fake_ecpay",
     "migrate": "control.cli.migrate",
+    "nodes": "control.cli.nodes",
     "replay": "control.cli.replay",
     "secrets": "control.cli.secrets",
     "task": "control.cli.task",

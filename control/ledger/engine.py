@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 import control.ledger.analytics_models
 import control.ledger.models
+import control.ledger.node_models
 import control.ledger.notice_models
 import control.ledger.order_models
 import control.ledger.otp_models

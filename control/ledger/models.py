@@ -83,6 +83,9 @@ class Part(Base):
     total_frames: Mapped[int] = mapped_column(default=0)
     fps: Mapped[float] = mapped_column(default=0.0)
     result: Mapped[dict[str, Any] | None]
+    """The worker's answer; of a chunk that must be made again in part, what is kept of it."""
+    refused: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often a worker could not have its encoder, since it was planned."""
 
 
 class OutboxRow(Base):

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from control import tracing
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
+from control.bus.routing import queue_of
 from control.ledger import commits, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
@@ -59,7 +60,7 @@ def add(
     pending = None
     if task_id is None:
         task_id = str(uuid.uuid4())
-        pending = tasks.pending(task_id, spec, business_key(spec, payload), at)
+        pending = tasks.pending(task_id, spec, business_key(spec, payload), at, queue_of(spec, payload))
     _hold(session, _row(task_id, spec.name, payload, at, at + timedelta(seconds=delay_seconds)), pending)
     return task_id
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,28 @@ def send_again(session: Session, replay_id: str, part: str) -> bool:
     """One that failed is on the bus again; False where it did not fail."""
     at = now()
     return move(session, replay_id, part, ("failed",), "sent", sent_at=at, heartbeat_at=at, done_frames=0, fps=0.0)
+
+
+def refuse(session: Session, part: Part) -> bool:
+    """Whoever took it could not have its encoder; it is on the bus again."""
+    at = now()
+    changes = {"refused": Part.refused + 1, "sent_at": at, "heartbeat_at": at, "done_frames": 0, "fps": 0.0}
+    sent = move(session, part.replay_id, part.name, ("sent",), "sent", **changes)
+    session.refresh(part)
+    return sent
+
+
+def make_again(session: Session, replay_id: str, kept: Collection[str]) -> int:
+    """All chunks are pending, for another plan: of those that are done, the tracks `kept` (by name) stay; how many
+    those were."""
+    again = 0
+    for part in of_replay(session, replay_id, kind="chunk"):
+        again += part.state == "done"
+        tracks = [track for track in (part.result or {}).get("tracks", ()) if track["name"] in kept]
+        result = {**(part.result or {}), "tracks": tracks} if tracks else None
+        changes = {"result": result, "done_at": None, "done_frames": 0, "fps": 0.0, "refused": 0}
+        move(session, replay_id, part.name, ("pending", "sent", "done"), "pending", **changes)
+    return again
 
 
 def mark_done(session: Session, replay_id: str, part: str, result: dict[str, Any]) -> bool:

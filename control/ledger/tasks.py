@@ -33,9 +33,9 @@ _CLAIM: Final = {"sqlite": _claiming(sqlite.insert), "postgresql": _claiming(pos
 FINAL: Final = ("SUCCESS", "FAILURE", "EXPIRED", "DISCARDED")
 
 
-def pending(task_id: str, spec: TaskSpec, key: str | None, at: datetime) -> dict[str, Any]:
-    """The row of one that was decided on."""
-    row = {"id": task_id, "task": spec.name, "queue": spec.queue, "key": _fit(key)}
+def pending(task_id: str, spec: TaskSpec, key: str | None, at: datetime, queue: str | None = None) -> dict[str, Any]:
+    """The row of one that was decided on; `queue` where it is not the task's usual one."""
+    row = {"id": task_id, "task": spec.name, "queue": queue or spec.queue, "key": _fit(key)}
     return row | {"state": "PENDING", "created_at": at}
 
 

@@ -28,6 +28,7 @@ from control.ledger.analytics_models import DailyReport, StreamAnalytics
 from control.ledger.base import Base, now
 from control.ledger.engine import Ledger
 from control.ledger.models import Replay, Stream
+from control.ledger.node_models import Node
 from control.ledger.notice_models import Bulk, Contact, Notice
 from control.ledger.order_models import Order, OrderLine, Product
 from control.ledger.order_views import ORDER_ID, PRODUCT_ID
@@ -39,6 +40,7 @@ from control.storage import LocalStore
 from tests.api_server import problem, serving
 from tests.conftest import API_KEY
 from tests.ecpay import MERCHANT, payment_settings
+from tests.nodes import capability, node
 
 CHECKS: Final[list[CheckFunction]] = [
     not_a_server_error,
@@ -148,6 +150,8 @@ def _rows() -> list[Base]:
         Notice(id="ntc_1", key="autumn-sale:1", channel="mail", task="notify.send_bulk", template="announcement",
                locale="en", to="mei@example.com", about="ord_01jq", data={}, state="failed", created_at=before,
                queued_at=at),
+        Node(name="gpu-1-4711", report=node("gpu-1", capability()).model_dump(mode="json"), usable_at={},
+             first_at=before, heard_at=at),
         Contact(seller_id="seller-42", email="kiln@example.com", locale="zh-TW", updated_at=at),
     ]  # fmt: skip
 

@@ -41,9 +41,9 @@ class Starts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.commands: list[list[str]] = []
 
-        def counted(command: list[str], work: Work, *, total_frames: int) -> float:
+        def counted(command: list[str], work: Work, *, total_frames: int, hang_seconds: float | None) -> float:
             self.commands.append(command)
-            return run(command, work, total_frames=total_frames)
+            return run(command, work, total_frames=total_frames, hang_seconds=hang_seconds)
 
         monkeypatch.setattr("media_worker.chunk.run", counted)
 

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from control import telemetry
+from control.bus.app import MEDIA, make_app
 from control.bus.messages import ChunkJob, ChunkResult
 from control.bus.work import Work
 from control.errors import AfterliveError, Cancelled, ObjectMissing
@@ -29,6 +30,12 @@ def node(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str
     """A name of the test's own, so that what others counted does not count."""
     monkeypatch.setattr(telemetry, "_node", request.node.name)
     return str(request.node.name)
+
+
+@pytest.fixture(autouse=True)
+def _own_application(settings: Settings) -> None:
+    """A task is that of the application in use, and an earlier test may have left one with others of these names."""
+    make_app(settings.bus, (MEDIA,)).set_default()
 
 
 @pytest.fixture

@@ -490,7 +490,7 @@ def test_a_chunk_whose_init_differs_is_rejected_and_made_again_on_retry(settings
         made.do(streams.retry)
         made.wait("completed")
         assert studio.made.count(f"{replay_id}/chunk-00003") == 2
-        assert made.store.get_bytes(f"{view.prefix}360p/init.mp4") == b"init"
+        assert made.store.get_bytes(f"{view.prefix}360p/init.mp4") == b"init of libx264"
 
 
 def test_failing_twice_the_first_problem_counts(settings: Settings, studio: Studio) -> None:

@@ -55,6 +55,7 @@ def test_no_row_was_forgotten() -> None:
 @pytest.mark.parametrize("spec", CATALOGUE.values(), ids=lambda spec: spec.name)
 def test_each_row_can_be_kept(spec: TaskSpec) -> None:
     assert spec.queue in names.QUEUES
+    assert set(spec.also) <= set(names.QUEUES) - {spec.queue}
     assert 0 < spec.soft_seconds < spec.hard_seconds < CONSUMER_TIMEOUT_SECONDS
     assert spec.retry.times >= 0
     assert 0 < spec.retry.first_seconds <= spec.retry.most_seconds
@@ -73,7 +74,8 @@ def test_a_chunk_is_given_up_within_ten_minutes() -> None:
 
 
 def test_the_queues_are_those_of_the_platform() -> None:
-    assert names.QUEUES == ("high_priority", "default", "low_priority")
+    gpus = ("low_priority.nvenc", "low_priority.vaapi")
+    assert ("high_priority", "default", "low_priority", *gpus) == names.QUEUES
     assert names.FAILED == "failed_tasks"
 
 

@@ -116,7 +116,7 @@ TIERS = {
 }
 
 # Used where it is there; below, every tier is started without.
-OPTIONAL = {"nvidia-ml-py", "opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
+OPTIONAL = {"opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
 
 
 @pytest.fixture(scope="module")

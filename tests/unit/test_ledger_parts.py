@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
-from control.ledger import parts, replays, streams, views
+from control.ledger import backlog, parts, replays, streams, views
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.views import ReplayView
@@ -173,3 +174,55 @@ def test_events_come_after_the_one_that_was_seen(ledger: Ledger, replay_id: str)
         assert [event.name for event in every] == ["stream.ended", "replay.cancelled"]
         assert [event.name for event in views.events_after(session, "s", every[0].id)] == ["replay.cancelled"]
         assert every[1].data["replay_id"] == replay_id
+
+
+# --- what is still to be done, as metrics -----------------------------------------------------------------------------
+
+
+def gauge(name: str, **labels: str) -> float:
+    found = REGISTRY.get_sample_value(f"afterlive_{name}", labels)
+    assert found is not None
+    return found
+
+
+def chunks_now() -> list[float]:
+    return [gauge("parts", kind="chunk", state=state) for state in ("pending", "waiting", "running")]
+
+
+def test_what_is_to_be_done_is_told_by_kind_and_state(ledger: Ledger, replay_id: str) -> None:
+    send(ledger, replay_id, 0, 1)
+    backlog.look(ledger)
+    assert chunks_now() == [2, 2, 0]
+    assert gauge("parts", kind="audio", state="pending") == 1
+    report(ledger, replay_id, "chunk-00000", 100)
+    with ledger.write() as session:
+        parts.mark_done(session, replay_id, "chunk-00001", {})
+    backlog.look(ledger)
+    assert chunks_now() == [2, 0, 1]
+    assert gauge("backlog_frames") == 200 + 2 * 300
+
+
+def test_how_long_the_part_waits_that_nobody_takes(ledger: Ledger, replay_id: str) -> None:
+    """Time passes for it whether there are workers or not; for one that has begun it does not."""
+    send(ledger, replay_id, 0, 1)
+    with ledger.write() as session:
+        for part, minutes in zip(parts.of_replay(session, replay_id, kind="chunk"), (10, 5, 0, 0), strict=True):
+            if part.sent_at:
+                part.sent_at = part.heartbeat_at = part.sent_at - timedelta(minutes=minutes)
+    backlog.look(ledger)
+    assert gauge("parts_waiting_seconds", kind="chunk") == pytest.approx(600, abs=60)
+    assert gauge("parts_waiting_seconds", kind="audio") == 0
+    report(ledger, replay_id, "chunk-00000", 1)
+    backlog.look(ledger)
+    assert gauge("parts_waiting_seconds", kind="chunk") == pytest.approx(300, abs=60)
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_replay_that_is_over_has_nothing_to_be_done(ledger: Ledger, replay_id: str, state: str) -> None:
+    send(ledger, replay_id, 0)
+    with ledger.write() as session:
+        assert replays.move(session, replays.get(session, replay_id), ("transcoding",), state)
+    backlog.look(ledger)
+    assert chunks_now() == [0, 0, 0]
+    assert gauge("backlog_frames") == 0
+    assert gauge("parts_waiting_seconds", kind="chunk") == 0

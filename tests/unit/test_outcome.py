@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -10,7 +12,9 @@ from psycopg import errors
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError, TimeoutError
 
-from control.bus.outcome import ledger_is_away
+from control.bus.outcome import is_outage, ledger_is_away
+from control.bus.publish import FIRST
+from control.errors import AfterliveError, EncoderBusy, EncoderUnavailable, StorageUnavailable
 from tests.services import free_port
 
 
@@ -44,3 +48,19 @@ def test_nor_is_anything_else() -> None:
         connection.execute(text("SELECT * FROM nothing"))
     assert isinstance(told.value.orig, sqlite3.OperationalError)
     assert not ledger_is_away(told.value)
+
+
+class _Delivery:
+    """A task's message, by when its first try was."""
+
+    def __init__(self, first: float) -> None:
+        self.request = {FIRST: round(first * 1000)}
+
+
+@pytest.mark.parametrize(
+    "error", [EncoderBusy(encoder="h264_nvenc", reason="x"), StorageUnavailable(key="k", reason="x")]
+)
+def test_waiting_for_an_encoder_or_the_store_costs_no_try_for_an_hour(error: AfterliveError) -> None:
+    assert is_outage(cast(Any, _Delivery(time.time() - 60)), error)
+    assert not is_outage(cast(Any, _Delivery(time.time() - 7200)), error)
+    assert not is_outage(cast(Any, _Delivery(time.time())), EncoderUnavailable(encoder="e", node="n", reason="x"))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
-from control.bus.names import CATALOGUE, LOW, TaskSpec
+from control.bus.names import CATALOGUE, LOW, QUEUES, TaskSpec, routing_key
 from control.bus.rights import ANSWERS, RIGHTS, commands
-from control.bus.topology import DELAY, FAILURES, TASKS, without_delay
+from control.bus.topology import DELAY, FAILURES, QUEUE_SPECS, TASKS, queue_name, without_delay
 
 WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyz01_", min_size=1, max_size=8), min_size=1, max_size=40)
 SECONDS = st.integers(1, 2**28 - 1)
@@ -44,12 +44,22 @@ def test_what_a_media_node_may_send(spec: TaskSpec, seconds: int) -> None:
     """By the patterns alone; `tests/integration/rabbitmq/test_rights.py` asks the broker."""
     topics = RIGHTS["media"].topics
     own = spec.queue == LOW
-    assert bool(re.search(topics[TASKS.name], spec.routing_key)) == (own or spec in ANSWERS)
-    delayed = calculate_routing_key(seconds, spec.routing_key)
-    assert bool(re.search(topics[DELAY], delayed)) == own
-    assert not re.search(topics[DELAY], spec.routing_key)
-    assert not re.search(topics[TASKS.name], delayed)
-    assert bool(re.search(topics[FAILURES.name], spec.routing_key)) == own
+    for key in spec.routing_keys:
+        assert bool(re.search(topics[TASKS.name], key)) == (own or spec in ANSWERS)
+        delayed = calculate_routing_key(seconds, key)
+        assert bool(re.search(topics[DELAY], delayed)) == own
+        assert not re.search(topics[DELAY], key)
+        assert not re.search(topics[TASKS.name], delayed)
+        assert bool(re.search(topics[FAILURES.name], key)) == own
+
+
+@given(st.sampled_from(QUEUES), WORDS)
+def test_a_key_leads_to_one_queue(queue: str, words: list[str]) -> None:
+    """Though the name of one starts with that of another."""
+    key = routing_key(queue, ".".join(words))
+    assert queue_name(key) == queue
+    bound = [spec for spec in QUEUE_SPECS if spec.exchange is TASKS]
+    assert [spec.name for spec in bound if key.startswith(spec.routing_key.removesuffix("#"))] == [queue]
 
 
 def test_every_pattern_is_of_the_whole_name() -> None:

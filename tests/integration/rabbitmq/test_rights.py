@@ -19,20 +19,21 @@ from control.bus.declare import declare
 from control.bus.names import CATALOGUE, QUEUES, TaskSpec
 from control.bus.publish import FAILURE, Announcement, Outgoing, publisher_of, send, send_message
 from control.bus.rights import ANSWERS, EVENTS_EXCHANGE, RIGHTS
-from control.bus.topology import BROADCASTS, DELAY, DELIVERY, DIRECT, EVENTS, EXCHANGES, FAILURES, TASKS
+from control.bus.topology import BROADCASTS, DELAY, DELIVERY, DIRECT, EVENTS, EXCHANGES, FAILURES, TASKS, without_delay
 from control.errors import AfterliveError
 from control.ledger import failures
 from control.ledger.engine import Ledger
 from control.ledger.task_models import FailedTask
 from tests import brokers, services
 from tests.e2e.recordings import make
-from tests.integration.rabbitmq.wire import app_on, channel, headers_of, key_of, publish, put, refused, take
+from tests.integration.rabbitmq.wire import app_on, channel, depth, headers_of, key_of, publish, put, refused, take
 from tests.platform import Platform, platform
 
 # Other tests have tasks of their own, which no right is for.
 TASKS_OF_OURS = [spec for spec in CATALOGUE.values() if not spec.name.startswith("tests.")]
 MEDIA = [spec for spec in TASKS_OF_OURS if spec.queue == names.LOW]
 COMMERCE = [spec for spec in TASKS_OF_OURS if spec.queue != names.LOW]
+ITS_OWN = {names.LOW, *names.GPU_QUEUES.values()}
 WORKERS = ("fast", "notify", "media")
 _JOB = {"replay_id": "r1", "run": 1, "part": "p1"}
 
@@ -71,10 +72,25 @@ def test_media_does_its_work(vhost_url: str, users: dict[str, str]) -> None:
             send(app, spec, {"job": _JOB})
             send(app, spec, {"job": _JOB}, countdown=1)
             send_message(app, Outgoing(spec, {}, failure={"id": "x"}))
-    assert [key_of(message) for message in take(vhost_url, names.DEFAULT, 3)] == [spec.routing_key for spec in ANSWERS]
+    answered = take(vhost_url, names.DEFAULT, len(ANSWERS))
+    assert [key_of(message) for message in answered] == [spec.routing_key for spec in ANSWERS]
     assert len(take(vhost_url, names.LOW, 2 * len(MEDIA))) == 2 * len(MEDIA)
     told = take(vhost_url, names.FAILED, len(MEDIA))
     assert [headers_of(message)[FAILURE] for message in told] == [{"id": "x"}] * len(MEDIA)
+
+
+@pytest.mark.parametrize(("family", "queue"), names.GPU_QUEUES.items())
+def test_media_does_the_work_of_a_gpu(vhost_url: str, users: dict[str, str], family: str, queue: str) -> None:
+    """A chunk's queue is that of the encoder it wants: at once, as the next try, and where it is reviewed."""
+    payload = {"job": _JOB | {"rungs": [{"encoder": f"h264_{family}"}]}}
+    with app_on(users["media"]) as app:
+        send(app, names.TRANSCODE_CHUNK, payload)
+        send(app, names.TRANSCODE_CHUNK, payload, countdown=1)
+        send_message(app, Outgoing(names.TRANSCODE_CHUNK, payload, failure={"id": "x"}))
+    keys = [without_delay(key_of(message)) for message in take(users["media"], queue, 2)]
+    assert keys == [f"low_priority-{family}.media.transcode_chunk"] * 2
+    assert len(take(vhost_url, names.FAILED, 1)) == 1
+    assert depth(vhost_url, names.LOW) == 0
 
 
 def test_media_reads_nothing_else(users: dict[str, str]) -> None:
@@ -132,7 +148,7 @@ def test_media_makes_and_breaks_nothing(users: dict[str, str]) -> None:
         refused(media, "queue_delete", queue)
         refused(media, "queue_unbind", queue, TASKS.name, f"{queue}.#")
         refused(media, "queue_bind", queue, BROADCASTS.name)
-        if queue != names.LOW:
+        if queue not in ITS_OWN:
             refused(media, "queue_purge", queue)
     for name in (exchange.name for exchange in EXCHANGES):
         refused(media, "exchange_delete", name)
@@ -323,5 +339,5 @@ def _failed(ledger: Ledger, task_id: str) -> FailedTask | None:
 def test_the_catalogue_names_what_media_may_answer() -> None:
     """A task that a media node sends and may not would wait in its publisher for ever."""
     answers: set[TaskSpec] = set(ANSWERS)
-    assert answers == {names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS}
+    assert answers == {names.PART_DONE, names.PART_FAILED, names.PART_PROGRESS, names.NODE_REPORT}
     assert not answers & set(MEDIA)

@@ -261,7 +261,9 @@ def test_prometheus_sees_all_that_dashboards_and_alerts_ask_for(
         while (missing := empty(prometheus)) and time.monotonic() < give_up:
             time.sleep(0.5)
         assert missing == []
-        assert not [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"] if rule["lastError"]]
+        assert not [
+            rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"] if rule.get("lastError")
+        ]
         for where, expression in monitoring.queries():
             values = [value for _, value in prometheus.query(expression)]
             assert all(value >= 0 or math.isnan(value) for value in values), (where, values)
