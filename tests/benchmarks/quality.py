@@ -94,7 +94,10 @@ def _compare(source: Path, work: Path) -> None:
 def _replay(source: Path, out: Path, content_aware: str) -> Ladder:
     made = ours.replay(source, out, AFTERLIVE_MEDIA_CONTENT_AWARE=content_aware)
     summary = json.loads((out / "replay.json").read_text())
-    found = {each.rendition.split("/")[0]: each for each in score(str(out / "master.m3u8"), str(source), current())}
+    found = {
+        each.rendition.split("/")[0]: each
+        for each in score(str(out / "master.m3u8"), str(source), current(), segments=1)
+    }
     shutil.rmtree(out)
     rungs = {}
     for rung in summary["rungs"]:
