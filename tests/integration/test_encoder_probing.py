@@ -9,9 +9,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from celery import signals
 from click.testing import CliRunner
 from prometheus_client import REGISTRY
 
+import media_worker.tasks  # noqa: F401  (what a worker loads)
 from control import settings as settings_module
 from control.bus.messages import NodeReport
 from control.checks import Check, Status
@@ -21,6 +23,8 @@ from media_worker.cli import gpu_check
 from media_worker.encoders import breaker, devices, probing, sessions, shared
 from media_worker.encoders.checks import encoder_checks
 from media_worker.encoders.report import report
+from media_worker.encoders.table import ENCODERS
+from media_worker.encoders.tiers import CUDA, Device, Way
 from media_worker.ffmpeg import ffmpeg_path
 from tests.gpu_stand_in import StandIn
 
@@ -76,6 +80,16 @@ def test_the_report_says_what_really_encoded(settings: Settings, gpu: StandIn) -
     assert sample("afterlive_encoder_session_limit", device=FIRST) == 8
     assert sample("afterlive_encoder_sessions", device=FIRST) == 0
     assert sample("afterlive_encoder_breaker_open", device=FIRST) == 0
+
+
+def test_a_worker_finds_out_before_its_first_chunk(settings: Settings, gpu: StandIn) -> None:
+    settings.media.devices, settings.media.encoders = [FIRST], ["h264_nvenc"]
+    signals.worker_init.send(sender=None)
+    way = Way(CUDA, Device("nvenc", "0"))
+    found = probing.known(settings.media, way, ENCODERS["h264_nvenc"])
+    assert found is not None
+    assert found.bit_depths == (8, 10)
+    assert {call.probe for call in gpu.calls() if call.device == FIRST} == {True}
 
 
 def test_what_was_found_is_remembered_until_something_changes(settings: Settings, gpu: StandIn) -> None:
