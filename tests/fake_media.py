@@ -21,6 +21,7 @@ from control.bus.messages import (
     AudioResult,
     ChunkJob,
     ChunkResult,
+    Complexity,
     IFrame,
     MediaInfo,
     RecordingJob,
@@ -57,6 +58,8 @@ class Studio:
         """Encoders that cannot be had (any more)."""
         self.held: set[str] = set()
         """Parts that are not finished before `release`."""
+        self.complexity: Complexity | None = None
+        self.size_bytes = 1
         self.made: list[str] = []
         """In the order they were finished; those found made are not among them."""
         self.most_at_once = 0
@@ -82,7 +85,8 @@ class Studio:
             seconds = float(stem.removesuffix("s")) if stem.endswith("s") and stem[:-1].isdigit() else self.seconds
             track = facts.video(640, 360, seconds=seconds)
             found = facts.info(track, facts.audio(end_seconds=seconds))
-            return found.model_copy(update={"source": job.source})
+            changes = {"source": job.source, "complexity": self.complexity, "size_bytes": self.size_bytes}
+            return found.model_copy(update=changes)
 
     def chunk(self, job: ChunkJob, work: Work) -> ChunkResult:
         store = _store()
