@@ -6,10 +6,12 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from amqp.exceptions import AccessRefused
 from kombu import Connection
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
@@ -312,12 +314,14 @@ def attack(running: Platform, media: str, ledger: Ledger, said: Callable[[], str
             media, TASKS.name, names.PART_DONE.routing_key, json.dumps(body), told | headers, correlation_id=task_id
         )  # fmt: skip
         sent[name] = task_id
-    # Publishers are held to the first of a message's routing keys; a copy of it comes by that one too.
-    put(
-        media, TASKS.name, names.PART_DONE.routing_key, json.dumps([[], payload, {}]),
-        {"id": "forged-copy", "task": victim.name, "lang": "py", "CC": [victim.routing_key]},
-    )  # fmt: skip
-    sent["a copy"] = "forged-copy"
+    # RabbitMQ 3 holds publishers to the first of a message's routing keys, and a copy comes by that one too; RabbitMQ 4
+    # holds them to each.
+    with suppress(AccessRefused):
+        put(
+            media, TASKS.name, names.PART_DONE.routing_key, json.dumps([[], payload, {}]),
+            {"id": "forged-copy", "task": victim.name, "lang": "py", "CC": [victim.routing_key]},
+        )  # fmt: skip
+        sent["a copy"] = "forged-copy"
     for name, task_id in sent.items():
         row = running.wait(lambda task_id=task_id: _failed(ledger, task_id), f"{name} is reviewed")
         assert isinstance(row, FailedTask)
