@@ -56,6 +56,8 @@ class Studio:
         """Part → its init segment, where it is not that of the others."""
         self.lacks: set[str] = set()
         """Encoders that cannot be had (any more)."""
+        self.fails_on: dict[str, Exception] = {}
+        """Encoder → what is raised where a chunk is to be made with it, finally."""
         self.held: set[str] = set()
         """Parts that are not finished before `release`."""
         self.complexity: Complexity | None = None
@@ -95,6 +97,8 @@ class Studio:
             return found
         with self._making(job, work, self.chunk_seconds) as folder:
             for rung in job.rungs:
+                if error := self.fails_on.get(rung.encoder):
+                    raise error
                 if rung.encoder in self.lacks:
                     raise EncoderUnavailable(encoder=rung.encoder, node="fake", reason="its driver is gone")
             # As with the real ones, each encoder has an init segment of its own.
