@@ -24,6 +24,7 @@ class Made:
 
     def __init__(self, running: Embedded) -> None:
         self.app = running.app
+        self.settings = running.settings
         self.ledger = running.ledger
         self.store: ObjectStore = open_store(running.settings.storage)
 

@@ -71,14 +71,12 @@ def configuration(targets: Mapping[str, Sequence[str]], key_file: Path) -> dict[
 class Prometheus:
     """A server that runs."""
 
-    port: int
-    log: Path
+    client: httpx.Client
     process: subprocess.Popen[bytes]
 
     def ask(self, path: str, **parameters: str) -> Any:
         """`data` of the API's answer; an expression that cannot be evaluated fails the test."""
-        answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/{path}", params=parameters, timeout=30)
-        told = answer.json()
+        told = self.client.get(path, params=parameters).json()
         assert told["status"] == "success", (parameters, told)
         return told["data"]
 
@@ -125,6 +123,7 @@ def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], key: str) -> 
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=folder)
     try:
         services.await_port(process, port, log)
-        yield Prometheus(port, log, process)
+        with httpx.Client(base_url=f"http://{address}/api/v1/", timeout=30) as client:
+            yield Prometheus(client, process)
     finally:
         services.stop(process)

@@ -147,7 +147,7 @@ def fail(
     job = payload.get("job")
     if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
         try:
-            answer(self, payload, names.PART_FAILED, problem=_problem(error).model_dump())
+            answer(self, payload, names.PART_FAILED, problem=_problem(error).model_dump(exclude_none=True))
         except AfterliveError as unsent:
             _keep(self, unsent)
     if gave_up:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,37 @@ def test_a_replay_in_the_making_starts_by_itself_and_goes_on_to_its_end(made: Pa
     assert faults == []
     assert found["pageErrors"] == []
     assert errors == []
+
+
+def test_a_replay_that_another_encoder_makes_anew_goes_on(made: Path, show: Show) -> None:
+    """While it is watched, its renditions come into other folders, and the old ones go: as when a GPU fails."""
+    errors: list[str] = []
+    with viewer(errors) as page:
+        page.goto(show.player_url)
+        publish(made, show, segments=1)
+        advance(show.ledger, show.stream_id, "transcoding")
+        advance(show.ledger, show.stream_id, "playable")
+        wait_until(page, "() => document.getElementById('video').currentTime > 2", 30)
+        page.evaluate("window.sameDocument = true")
+
+        anew = made.with_name("anew")
+        shutil.copytree(made, anew)
+        master = anew / "master.m3u8"
+        old = [folder.name for folder in anew.iterdir() if folder.name.endswith("p") and folder.is_dir()]
+        for name in old:
+            (anew / name).rename(anew / f"{name}-libx264")
+            master.write_text(master.read_text().replace(f"{name}/", f"{name}-libx264/"))
+        publish(anew, show, segments=0)
+        (show.folder / "master.m3u8").write_bytes(master.read_bytes())
+        for name in old:
+            shutil.rmtree(show.folder / name)
+        advance(show.ledger, show.stream_id, "completed")
+        wait_until(page, "() => document.getElementById('video').ended", 60)
+        assert page.evaluate("document.getElementById('video').duration") == pytest.approx(by_hand.SECONDS, abs=0.1)
+        assert page.evaluate("window.sameDocument")
+        found = page.evaluate("window.__afterlive")
+    assert found["pageErrors"] == []
+    assert {error["status"] for error in found["hlsErrors"] if error["fatal"]} == {404}
 
 
 def test_a_failed_replay_says_so(show: Show) -> None:

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from control.checks import Status
-from control.checks.own import checks
+from control.checks import Status, own
 from control.cli.nodes import nodes as command
 from control.ledger import nodes
 from control.ledger.base import now
@@ -86,7 +85,7 @@ def test_on_the_command_line_where_there_are_none(tmp_path: Path, monkeypatch: p
 
 
 def seen(settings: Settings) -> dict[str, tuple[Status, str]]:
-    return {check.name: (check.status, check.detail) for check in checks(settings) if "media nodes" in check.name}
+    return {check.name: (check.status, check.detail) for check in own._nodes(settings)}
 
 
 def test_by_the_doctor(fleet: Ledger, settings: Settings) -> None:

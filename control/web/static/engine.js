@@ -3,7 +3,7 @@
 const MOST_RECOVERIES = 3;
 
 export class Engine {
-  /** `report` collects what happens; `on` = {levels(list), level(index), fatal(kind)}. */
+  /** `report` collects what happens; `on` = {levels(list), level(index), paused(), fatal(kind)}. */
   constructor(video, report, on) {
     Object.assign(this, { video, report, on });
     this.hls = null;
@@ -65,14 +65,23 @@ export class Engine {
     } else {
       this.recoveries += 1;
       if (type === Hls.ErrorTypes.MEDIA_ERROR) this.hls.recoverMediaError();
-      else setTimeout(() => this.restart(), 1000 * 2 ** this.recoveries);
+      else setTimeout(() => this.restart(response?.code === 404), 1000 * 2 ** this.recoveries);
     }
   }
 
-  restart() {
+  /** `gone`: what was being played is not there any more, as another encoder made the replay anew in other folders. */
+  restart(gone) {
+    if (this.hls.levels.length && !gone) {
+      this.hls.startLoad(this.video.currentTime);
+      return;
+    }
+    if (gone) {
+      this.hls.config.startPosition = this.video.currentTime;
+      // A new source is paused.
+      if (!this.video.paused) this.video.addEventListener("canplay", () => this.on.paused(), { once: true });
+    }
     // Without levels the master playlist itself never arrived.
-    if (this.hls.levels.length) this.hls.startLoad(this.video.currentTime);
-    else this.hls.loadSource(this.hls.url);
+    this.hls.loadSource(this.hls.url);
   }
 
   /** -1 lets the bandwidth decide. Takes effect with the next segment, without a break. */

@@ -34,6 +34,7 @@ const engine = new Engine(video, report, {
   levels: offerLevels,
   level: showLevel,
   grown: () => refresh(),
+  paused: () => play(), // by the engine, not by whoever watches
   fatal: (kind) => refuse(...FATAL[kind]),
 });
 const FATAL = {
