@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from control import secret_files
@@ -143,9 +143,11 @@ class MediaSettings(Group):
     """Chunks of one stream on the bus at a time, so that a long stream does not starve a short one."""
     preset: str = "veryfast"
     """x264 preset; other encoders take what is nearest to it."""
+    codec: Literal["h264", "hevc", "av1"] = "h264"
+    """Of the video of new replays. All browsers play H.264; what rates suit another one, a ladder of your own says."""
     encoders: list[str] = Field(default_factory=lambda: ["h264_nvenc", "h264_vaapi", "libx264"])
     """The encoders (a JSON list) this node may use, best first: `h264_nvenc`, `h264_vaapi`, `libx264`; the same of
-    `hevc` (`libx265`) and `av1` (`libsvtav1`) where replays are to be made with them."""
+    `hevc` (`libx265`) and `av1` (`libsvtav1`). Where they are not named, those of another `codec` are added."""
     devices: list[str] = Field(default_factory=list)
     """The GPUs (a JSON list) to encode with, `nvenc:0` or `vaapi:/dev/dri/renderD128`; empty: all that are found."""
     sessions_per_device: int = Field(default=8, ge=1, le=1000)
@@ -166,6 +168,13 @@ class MediaSettings(Group):
     content_aware: bool = True
     """Whether Apple's rates are lowered to what a recording needs, and rungs left out that add nothing. A ladder of
     your own is taken as it is."""
+
+    @model_validator(mode="after")
+    def _encoders_of_the_codec(self) -> Self:
+        if self.codec != "h264" and "encoders" not in self.model_fields_set:
+            software = "libx265" if self.codec == "hevc" else "libsvtav1"
+            self.encoders = [f"{self.codec}_nvenc", f"{self.codec}_vaapi", software, *self.encoders]
+        return self
 
 
 class OtpSettings(Group):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from control.bus.messages import ChunkJob, ChunkResult, Rung, Track
 from control.bus.work import Work
@@ -28,6 +30,8 @@ from media_worker.segments import split_video
 from media_worker.source import locate
 
 log = logging.getLogger("afterlive.encoders")
+_SAY_EVERY_SECONDS: Final = 300.0
+_said: float | None = None
 
 
 def make_chunk(job: ChunkJob, store: ObjectStore, settings: MediaSettings, work: Work) -> ChunkResult:
@@ -77,7 +81,16 @@ def _refuse(job: ChunkJob, settings: MediaSettings, work: Work) -> None:
     if preferred and (devices := gpus(settings)):
         # Nobody would notice otherwise that a dead card makes a node many times slower.
         FALLBACKS.labels(preferred[0], name, "planned").inc()
-        log.warning("%s is made by %s on the CPU of a node with %s", work.key, name, devices[0].name)
+        _say(f"{work.key} is made by {name} on the CPU of a node with {devices[0].name}")
+
+
+def _say(line: str) -> None:
+    """Not of each chunk: those are counted."""
+    global _said
+    now = time.monotonic()
+    if _said is None or now - _said > _SAY_EVERY_SECONDS:
+        _said = now
+        log.warning("%s, and so are others", line)
 
 
 def _unavailable(rung: Rung, reason: str) -> EncoderUnavailable:

@@ -13,9 +13,9 @@ from typing import Final
 from control.bus.messages import LeftRung, NodeReport, Plan, Rung
 from control.bus.routing import CPU, FAMILIES, family_of, has_family
 
-_SOFTWARE: Final = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+SOFTWARE: Final = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 """Codec → the encoder that every node has."""
-_CODECS: Final = {encoder: codec for codec, encoder in _SOFTWARE.items()}
+_CODECS: Final = {encoder: codec for codec, encoder in SOFTWARE.items()}
 
 
 def pin(plan: Plan, bit_depth: int, nodes: Sequence[NodeReport]) -> Plan:
@@ -75,17 +75,17 @@ def _has_software(node: NodeReport, encoders: Sequence[str]) -> bool:
 def _on(family: str, rung: Rung, bit_depth: int, nodes: Sequence[NodeReport]) -> Rung:
     """The rung on its codec's encoder of `family`, where every node that may get the chunk can make it."""
     codec = codec_of(rung.encoder)
-    encoder = f"{codec}_{family}" if family != CPU else _SOFTWARE[codec]
+    encoder = f"{codec}_{family}" if family != CPU else SOFTWARE[codec]
     takers = [node for node in nodes if has_family(node, family)]
     if family == CPU or not takers or not all(can(node, encoder, rung, bit_depth) for node in takers):
-        encoder = _SOFTWARE[codec]
+        encoder = SOFTWARE[codec]
     return rung if encoder == rung.encoder else rung.model_copy(update={"encoder": encoder})
 
 
 def codec_of(encoder: str) -> str:
     """`h264`, `hevc` or `av1`. Raises ValueError for an encoder nobody knows."""
     codec = _CODECS.get(encoder) or encoder.rpartition("_")[0]
-    if codec not in _SOFTWARE:
+    if codec not in SOFTWARE:
         raise ValueError(f"{encoder!r} is no encoder that a rung can be pinned to")
     return codec
 

@@ -16,6 +16,7 @@ from control.bus.messages import AudioRendition, AudioTrack, Chunk, MediaInfo, P
 from control.settings import MediaSettings
 from pipelines.content import fit_to_content
 from pipelines.ladder import Step, make_rungs, read_ladder
+from pipelines.pinning import SOFTWARE
 
 _GOP_SECONDS: Final = 2
 _GOPS_A_SEGMENT: Final = 3
@@ -42,6 +43,8 @@ def make_plan(info: MediaInfo, settings: MediaSettings, ladder: Sequence[Step] |
     if any(rung.frame_step == 2 for rung in rungs):
         gop = round(gop / 2) * 2  # a rung of every second frame needs whole frames too
     segment = gop * _GOPS_A_SEGMENT
+    # By any node; where there are devices for it, its rungs are pinned to them.
+    rungs = tuple(rung.model_copy(update={"encoder": SOFTWARE[settings.codec]}) for rung in rungs)
     return Plan(
         frame_rate=rate,
         frames=frames,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
@@ -178,6 +179,7 @@ def summarise(
         "plan": replay.plan,
         "notes": replay.notes or [],
         "rungs": [_rung_summary(video[rung.name], rung.encoder) for rung in plan.rungs],
+        "made_on": _made_on(chunks.values()),
         "audio": [
             {
                 "name": sound.track.name,
@@ -219,6 +221,18 @@ def _rung_summary(track: Track, encoder: str) -> dict[str, Any]:
         "init_sha256": track.init_sha256,
         "seconds": float(track_seconds(track)),
     }
+
+
+def _made_on(chunks: Collection[ChunkResult]) -> list[dict[str, Any]]:
+    """How many chunks each device made, and how often one was not had as wanted before that."""
+    ways = [(chunk.node, chunk.device, chunk.tier) for chunk in chunks]
+    fallbacks: Counter[tuple[str, str, str]] = Counter()
+    for way, chunk in zip(ways, chunks, strict=True):
+        fallbacks[way] += len(chunk.fallbacks)
+    return [
+        {"node": way[0], "device": way[1], "tier": way[2], "chunks": number, "fallbacks": fallbacks[way]}
+        for way, number in sorted(Counter(ways).items())
+    ]
 
 
 def _checks(

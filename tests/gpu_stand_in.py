@@ -63,6 +63,8 @@ class Call:
     device: str
     tier: str
     outcome: str
+    probe: bool = False
+    """Whether it was to find out what the device can."""
 
 
 class StandIn:
@@ -78,10 +80,14 @@ class StandIn:
         self.path.chmod(0o755)
         self._write([])
 
-    def fail(self, how: str, *, device: str = "", tier: str = "", times: int = 1_000_000) -> None:
-        """The next `times` commands for `device` and `tier` (empty: any of a GPU) end so."""
+    def fail(
+        self, how: str, *, device: str = "", tier: str = "", naming: str = "", after: int = 0, times: int = 1_000_000
+    ) -> None:
+        """The next `times` commands for `device` and `tier` (empty: any of a GPU) that name `naming` end so; the first
+        `after` of them do not."""
         rules = json.loads(self._rules.read_text())
-        self._write([*rules, {"how": how, "device": device, "tier": tier, "left": times}])
+        rule = {"how": how, "device": device, "tier": tier, "naming": naming, "after": after, "left": times}
+        self._write([*rules, rule])
 
     def work(self) -> None:
         """From now on nothing fails."""
@@ -110,21 +116,26 @@ def way_of(arguments: list[str]) -> tuple[str, str]:
     return device, kind if decodes else f"{kind}-upload"
 
 
-def rule_for(folder: Path, device: str, tier: str) -> str:
+def rule_for(folder: Path, device: str, tier: str, arguments: list[str]) -> str:
     """How this start ends; "made" where no rule says."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         rules = json.loads((folder / "rules.json").read_text())
         how = "made"
         for rule in rules:
-            matches = device != "cpu" and rule["device"] in ("", device) and rule["tier"] in ("", tier)
-            if matches and rule["left"] > 0:
+            named = any(rule["naming"] in each for each in arguments)
+            if device == "cpu" or rule["device"] not in ("", device) or rule["tier"] not in ("", tier) or not named:
+                continue
+            if rule["after"]:
+                rule["after"] -= 1
+            elif rule["left"]:
                 rule["left"] -= 1
                 how = rule["how"]
                 break
         (folder / "rules.json").write_text(json.dumps(rules))
         with (folder / "calls.jsonl").open("a") as log:
-            log.write(json.dumps({"device": device, "tier": tier, "outcome": how}) + "\n")
+            probe = any("/probe-" in each for each in arguments)
+            log.write(json.dumps({"device": device, "tier": tier, "outcome": how, "probe": probe}) + "\n")
     return how
 
 
@@ -172,7 +183,7 @@ def _filters(graph: str) -> str:
 
 def main(folder: Path, real: str, arguments: list[str]) -> int:
     device, tier = way_of(arguments)
-    how = rule_for(folder, device, tier)
+    how = rule_for(folder, device, tier, arguments)
     if how in SAYS:
         print(SAYS[how], file=sys.stderr)
         print("[fatal] Error opening output files: Operation not permitted", file=sys.stderr)

@@ -38,6 +38,7 @@ _AWAY: Final = ("08", "53", "57P")
 _STORE_PAUSE_SECONDS: Final = 30
 _BUSY_PAUSE_SECONDS: Final = 5
 _LONGEST_OUTAGE_SECONDS: Final = 3600.0
+_LONGEST_BUSY_SECONDS: Final = 24 * 3600.0
 GaveUp = Callable[[dict[str, Any], BaseException], None]
 
 
@@ -102,11 +103,14 @@ def put_off(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], error
 
 
 def is_outage(self: Task[..., Any], error: BaseException) -> bool:
-    """Whether what failed is something the task needs, not the task: the ledger, for however long; the object store and
-    a free encoder, for an hour, as what looks like an outage there may be a setting that is wrong."""
+    """Whether what failed is something the task needs, not the task: the ledger, for however long; the object store,
+    for an hour, as what looks like an outage there may be a setting that is wrong; a free encoder, for a day, as behind
+    a long queue, and never again where another program keeps the card."""
     first = self.request.get(FIRST)
-    young = first is None or time.time() - int(first) / 1000 < _LONGEST_OUTAGE_SECONDS
-    return ledger_is_away(error) or (isinstance(error, StorageUnavailable | EncoderBusy) and young)
+    age = 0.0 if first is None else time.time() - int(first) / 1000
+    store = isinstance(error, StorageUnavailable) and age < _LONGEST_OUTAGE_SECONDS
+    busy = isinstance(error, EncoderBusy) and age < _LONGEST_BUSY_SECONDS
+    return ledger_is_away(error) or store or busy
 
 
 def again(self: Task[..., Any], spec: TaskSpec, payload: dict[str, Any], wait: int | None = None) -> Outgoing:

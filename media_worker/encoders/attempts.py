@@ -69,6 +69,7 @@ class Attempts(Generic[T]):
     _failed: list[_Failed] = field(default_factory=list)
     _busy: dict[str, float] = field(default_factory=dict)
     _why_not: list[str] = field(default_factory=list)
+    _full_since: float | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -77,15 +78,14 @@ class Attempts(Generic[T]):
     def make(self) -> T:
         """Raises EncoderBusy, EncoderUnavailable, and what the last attempt raised."""
         self._ways = self._possible()
-        until = time.monotonic() + self.wait_seconds
         while self._ways:
-            if (made := self._round(until)) is not None:
+            if (made := self._round()) is not None:
                 return made
         raise self._given_up()
 
-    def _round(self, until: float) -> T | None:
+    def _round(self) -> T | None:
         """One attempt by the best tier that is left, on the device with most free sessions; a wait where none is free.
-        Raises EncoderBusy after `until`."""
+        Raises EncoderBusy where none was for long."""
         tier = self._ways[0].tier
         for way in self._by_free_sessions([way for way in self._ways if way.tier is tier]):
             with sessions.take(self.settings, way.device.name, self._wanted) as had:
@@ -95,11 +95,17 @@ class Attempts(Generic[T]):
                     return self._try(way)
                 self._leave(way)
                 return None
-        self.work.check()
-        if time.monotonic() > until:
-            raise EncoderBusy(encoder=self.encoder.name, reason=f"waited {self.wait_seconds:.0f} s for one")
+        self._wait()
         time.sleep(_POLL_SECONDS)
         return None
+
+    def _wait(self) -> None:
+        self.work.check()
+        now = time.monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since > self.wait_seconds:
+            raise EncoderBusy(encoder=self.encoder.name, reason=f"waited {self.wait_seconds:.0f} s for one")
 
     @property
     def _wanted(self) -> int:
@@ -153,11 +159,14 @@ class Attempts(Generic[T]):
     def _react(self, failed: _Failed) -> None:
         way, error = failed.way, failed.error
         device = way.device.name
+        if failed.failure is not Failure.BUSY:
+            self._full_since = None
         self._failed.append(failed)
         match failed.failure:
             case Failure.BUSY:
                 breaker.put_back(self.settings, device)
                 self._busy[device] = time.monotonic() + _BUSY_SECONDS
+                self._wait()
             case Failure.INCAPABLE:
                 breaker.put_back(self.settings, device)
                 _remember(self._case(way))

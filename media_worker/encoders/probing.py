@@ -12,6 +12,7 @@ import logging
 import platform
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +21,10 @@ from typing import Final
 
 from control.bus.messages import Chunk, ChunkJob, Rung
 from control.bus.work import Work
-from control.errors import AfterliveError, DeadlineExceeded, EncoderFailed, OutputRejected
+from control.errors import AfterliveError, DeadlineExceeded, EncoderBusy, EncoderFailed
 from control.settings import MediaSettings
 from media_worker.command import chunk_command
-from media_worker.encoders import shared
+from media_worker.encoders import sessions, shared
 from media_worker.encoders.devices import gpus
 from media_worker.encoders.failures import Failure, cause_of, failure_of
 from media_worker.encoders.table import Encoder, encoder
@@ -38,6 +39,7 @@ LIMIT_SECONDS: Final = 10.0
 _CPU_LIMIT_SECONDS: Final = 60.0  # a busy machine is not a broken one
 _GOOD_SECONDS: Final = 24 * 3600.0
 _BAD_SECONDS: Final = 600.0  # a driver comes back
+_BUSY_SECONDS: Final = 60.0
 _BUSY_TRIES: Final = 3
 _DEPTHS: Final = (8, 10)
 # Two GOPs: an encoder that gets the first IDR right may still put the second elsewhere.
@@ -70,6 +72,8 @@ class Probed:
     """The first one took, driver and all."""
     at: float = 0.0
     """Unix time."""
+    busy: bool = False
+    """Nothing was found out: the device had no free session."""
 
     @property
     def usable(self) -> bool:
@@ -91,21 +95,22 @@ def find_out(settings: MediaSettings, way: Way, row: Encoder, *, fresh: bool = F
         return _cached(settings, way, row, fresh=fresh)
 
 
-def known(settings: MediaSettings, way: Way, row: Encoder) -> Probed | None:
-    """What was found of it, where that still holds; nothing is tried."""
+def known(settings: MediaSettings, way: Way, row: Encoder, *, aged: bool = False) -> Probed | None:
+    """What was found of it, where that still holds, or (`aged`) whenever it was; nothing is tried."""
     try:
         kept = json.loads(_cache(settings, way, row).read_text())
         found = Probed(**(kept["found"] | {"bit_depths": tuple(kept["found"]["bit_depths"])}))
     except (OSError, ValueError, TypeError, KeyError):
         return None  # not there, or another version's
-    lasts = _GOOD_SECONDS if found.usable else _BAD_SECONDS
-    return found if kept["of"] == _state(settings, way) and 0 <= time.time() - found.at < lasts else None
+    lasts = _BUSY_SECONDS if found.busy else _GOOD_SECONDS if found.usable else _BAD_SECONDS
+    fits = kept["of"] == _state(settings, way)
+    return found if fits and (aged or 0 <= time.time() - found.at < lasts) else None
 
 
 def probe(settings: MediaSettings, way: Way, row: Encoder) -> Probed:
     """Try it now."""
     made: list[int] = []
-    reason, sha, seconds = None, "", 0.0
+    reason, sha, seconds, busy = None, "", 0.0, False
     for depth in _DEPTHS:
         try:
             began = time.monotonic()
@@ -117,15 +122,18 @@ def probe(settings: MediaSettings, way: Way, row: Encoder) -> Probed:
             reason = reason or f"{depth} bits: not done within {_limit(way):.0f} s"
         except AfterliveError as error:
             reason = reason or f"{depth} bits: {cause_of(error)}"
+            busy = busy or isinstance(error, EncoderBusy) or failure_of(error) is Failure.BUSY
         if depth not in made and depth == 8:
             break
-    return Probed(tuple(made), reason, sha, seconds, round(time.time(), 3))
+    return Probed(tuple(made), reason, sha, seconds, round(time.time(), 3), busy)
 
 
 def _cached(settings: MediaSettings, way: Way, row: Encoder, *, fresh: bool) -> Probed:
     if not fresh and (found := known(settings, way, row)) is not None:
         return found
     found = probe(settings, way, row)
+    if found.busy and not fresh and (before := known(settings, way, row, aged=True)) is not None and before.usable:
+        return before  # a card at work is not a broken one
     kept = {"of": _state(settings, way), "found": asdict(found)}
     shared.replace(_cache(settings, way, row), json.dumps(kept))
     if found.usable:
@@ -148,19 +156,26 @@ def _make(settings: MediaSettings, way: Way, row: Encoder, depth: int) -> str:
         frame_rate=_RUNG.frame_rate, gop_frames=_GOP, segment_frames=_FRAMES, preset=settings.preset, threads=1,
     )  # fmt: skip
     for left in reversed(range(_BUSY_TRIES)):
-        with TemporaryDirectory(dir=shared.folder(settings)) as name:
-            folder = Path(name)
-            command = chunk_command(ffmpeg_path(settings), job, address, folder, way)
-            try:
-                work = Work(f"probe of {row.name}", _limit(way))
-                # Not idle: on a busy machine it would be late, and a late encoder is taken for a broken one.
-                run(command, work, total_frames=_FRAMES, gives_way=False)
-                return split_video(folder / f"{rung.name}.mp4", rung, job, folder / "made").init_sha256
-            except (EncoderFailed, OutputRejected) as error:
-                if not left or failure_of(error) is not Failure.BUSY:
-                    raise
-                time.sleep(1.0)
+        try:
+            return _try(settings, way, job, address)
+        except (EncoderBusy, EncoderFailed) as error:
+            if not left or not (isinstance(error, EncoderBusy) or failure_of(error) is Failure.BUSY):
+                raise
+            time.sleep(1.0)
     raise AssertionError("the last try returns or raises")
+
+
+def _try(settings: MediaSettings, way: Way, job: ChunkJob, address: str) -> str:
+    (rung,) = job.rungs
+    with TemporaryDirectory(dir=shared.folder(settings)) as name, ExitStack() as held:
+        if way.device.kind != "cpu" and not held.enter_context(sessions.take(settings, way.device.name, 1)):
+            raise EncoderBusy(encoder=rung.encoder, reason="all its sessions are in use")
+        folder = Path(name)
+        command = chunk_command(ffmpeg_path(settings), job, address, folder, way)
+        work = Work(f"probe of {rung.encoder}", _limit(way))
+        # Not idle: on a busy machine it would be late, and a late encoder is taken for a broken one.
+        run(command, work, total_frames=_FRAMES, gives_way=False)
+        return split_video(folder / f"{rung.name}.mp4", rung, job, folder / "made").init_sha256
 
 
 def _limit(way: Way) -> float:

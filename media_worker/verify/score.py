@@ -65,7 +65,7 @@ def score(
         if on_playlist:
             on_playlist(playlist.where)
         rendition = read(playlist, fetcher, decode=False)
-        if rendition.format("video"):
+        if rendition.format("video") or not rendition.formats:  # nothing of it could be read: that is said
             scores.append(judge.score(rendition, segments))
     if not scores:
         raise VerifyError(f"{master} has no video to score")
@@ -138,7 +138,8 @@ class _Judge:
             self._ffmpeg, self._where, self._video, path, stretch, folder, vmaf_threads=self._vmaf_threads
         )
         try:
-            run(command, Work("score", _LIMIT_SECONDS), total_frames=stretch.frames)
+            # Somebody waits for it at a terminal.
+            run(command, Work("score", _LIMIT_SECONDS), total_frames=stretch.frames, gives_way=False)
         except EncoderFailed as error:
             if not self._vmaf_threads or _NO_VMAF not in str(error):
                 raise

@@ -2,7 +2,8 @@
 beside plain Celery, Dramatiq and Taskiq on the same servers. Each in one run.
 
 Prints ratios; seconds depend on the machine. `BENCH_ARGS=--quick` leaves the long runs out; `--media` and `--bus`
-choose one of the two, and `--seconds` how long each measurement of the bus takes.
+choose one of the two, and `--seconds` how long each measurement of the bus takes. `--quality` alone scores the
+content-aware ladder against Apple's fixed one, on recordings of your own too (`--clips FOLDER`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from control.bus.messages import Plan
 from control.bus.work import Work
 from control.settings import current
+from media_worker.complexity import measure_complexity
 from media_worker.probe import probe
 from pipelines.plan import make_plan
-from tests.benchmarks import ours, peer, pictures
+from tests.benchmarks import ours, peer, pictures, quality
 from tests.benchmarks.bus import run as bus
 from tests.benchmarks.sources import make_recording
 
@@ -34,8 +37,13 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, help=f"about how long each measurement of the bus takes ({bus.SECONDS})"
     )
+    part.add_argument("--quality", action="store_true", help="the content-aware ladder against the fixed one")
+    parser.add_argument("--clips", type=Path, help="a folder of recordings to score, besides those that are made")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}", flush=True)
+    if options.quality:
+        quality.main(options.clips)
+        return
     if not options.bus:
         media(quick=options.quick)
     if not options.media:
@@ -62,8 +70,7 @@ def compare(work: Path, seconds: int, rounds: int) -> None:
     Each in turn, `rounds` times; the fastest of each counts: a machine that others share is never faster than it is.
     """
     source = make_recording(work / f"compare-{seconds}.mp4", "1280x720", seconds)
-    settings = current().media
-    plan = make_plan(probe(str(source), f"file:{source}", settings, Work("bench", 600)).info, settings)
+    plan = planned(source)
     rungs = ", ".join(rung.name for rung in plan.rungs)
     print(f"{seconds} s of 720p30 → {rungs}, {plan.preset}; {rounds} rounds, seconds", flush=True)
     theirs: dict[str, list[float]] = {way: [] for way in peer.WAYS}
@@ -83,6 +90,15 @@ def compare(work: Path, seconds: int, rounds: int) -> None:
     )
 
 
+def planned(source: Path) -> Plan:
+    """The plan our own job has: content is looked at too."""
+    settings, work, address = current().media, Work("bench", 600), f"file:{source}"
+    info = probe(str(source), address, settings, work).info
+    if settings.content_aware and not settings.ladder:
+        info = info.model_copy(update={"complexity": measure_complexity(address, info.video, settings, work)})
+    return make_plan(info, settings)
+
+
 def _listed(seconds: list[float]) -> str:
     return " ".join(f"{value:7.1f}" for value in seconds)
 
@@ -100,10 +116,9 @@ def grow(work: Path) -> None:
 def planning(work: Path) -> None:
     """From a two-hour recording to its plan."""
     source = make_recording(work / "two-hours.mp4", "1280x720", 7200)
-    settings = current().media
     for name in ("first", "again, from the page cache"):
         started = time.perf_counter()
-        plan = make_plan(probe(str(source), f"file:{source}", settings, Work("bench", 600)).info, settings)
+        plan = planned(source)
         seconds = time.perf_counter() - started
         size = source.stat().st_size / 1e9
         print(f"planning 2 h ({size:.1f} GB, {name}): {seconds:.2f} s, {len(plan.chunks)} chunks  (bar: 5)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,14 @@ class Measured:
     summary: dict[str, object]
 
 
-def replay(source: Path, out: Path) -> Measured:
-    """Make the replay of `source`."""
+def replay(source: Path, out: Path, **environment: str) -> Measured:
+    """Make the replay of `source`, with more in the `environment`."""
     shutil.rmtree(out, ignore_errors=True)
     command = [str(Path(sys.executable).with_name("afterlive")), "replay", str(source), "--out", str(out), "--json"]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | environment
+    ) as process:
         watched = psutil.Process(process.pid)
         peak = 0
         while process.poll() is None:

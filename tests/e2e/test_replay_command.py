@@ -70,12 +70,20 @@ def test_the_summary_has_what_was_measured(finished: Path, recording: Path) -> N
     assert summary["audio"][0]["seconds"] == pytest.approx(20, abs=1 / 30)
     assert set(summary["checks"].values()) == {True}
     assert summary["timings"]["transcoding_seconds"] > 0
+    # Why it has these rungs, at these rates.
+    assert [point["short_side"] for point in summary["source"]["complexity"]["points"]] == [360, 180]
+    for choice, planned in zip(summary["plan"]["ladder"], summary["plan"]["rungs"], strict=True):
+        assert (choice["name"], choice["kbps"]) == (planned["name"], planned["video_kbps"])
+        assert choice["why"]
 
 
 def test_our_verifier_finds_nothing(finished: Path) -> None:
-    done = run("verify", finished / "master.m3u8", "--json", cwd=finished)
+    done = run("verify", finished / "master.m3u8", "--score", "--segments", "1", "--json", cwd=finished)
     report = json.loads(done.stdout)
     assert (done.returncode, report["findings"]) == (0, [])
+    best, small = report["scores"]
+    assert best["vmaf"] > small["vmaf"]
+    assert best["psnr_db"] > 25  # a frame off, of this picture, is less than 20
 
 
 def test_another_python_parser_reads_it(finished: Path) -> None:

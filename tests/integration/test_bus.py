@@ -23,7 +23,15 @@ from control.bus.messages import Message, Progress
 from control.bus.publish import FAILURE, PUBLISHED_AT, send
 from control.bus.task import task_of
 from control.bus.work import Work
-from control.errors import ConfigurationError, InputError, OutputRejected, StorageUnavailable, TransientError
+from control.errors import (
+    AfterliveError,
+    ConfigurationError,
+    EncoderBusy,
+    InputError,
+    OutputRejected,
+    StorageUnavailable,
+    TransientError,
+)
 from control.ledger import failures
 from control.settings import BusSettings, Settings
 from tests.bus import Body, bus, spec_of, until
@@ -351,15 +359,21 @@ def test_secrets_are_in_no_log_and_in_nothing_monitors_see(
     assert "hunter2-735" not in log.text
 
 
-def test_an_outage_of_the_store_is_no_try_of_the_task(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For as long as it may be one: after that, what is wrong must be seen to."""
+@pytest.mark.parametrize(
+    "error", [StorageUnavailable(key="k", reason="away"), EncoderBusy(encoder="h264_nvenc", reason="full")]
+)
+def test_an_outage_of_the_store_is_no_try_of_the_task(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: AfterliveError
+) -> None:
+    """Nor is a card that is full; for as long as it may be: after that, what is wrong must be seen to."""
     monkeypatch.setattr(outcome, "_STORE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(outcome, "_BUSY_PAUSE_SECONDS", 0)
     tries: list[int] = []
 
     def body() -> None:
         tries.append(1)
         if len(tries) < 8:
-            raise StorageUnavailable(key="k", reason="away")
+            raise error
 
     spec = spec_of()
     with bus(settings, (spec, body), modules=()) as running:
@@ -367,11 +381,12 @@ def test_an_outage_of_the_store_is_no_try_of_the_task(settings: Settings, monkey
         until(lambda: len(tries) == 8, "it is back")
         assert _failed(running, "") is None
         monkeypatch.setattr(outcome, "_LONGEST_OUTAGE_SECONDS", 0.0)
+        monkeypatch.setattr(outcome, "_LONGEST_BUSY_SECONDS", 0.0)
         monkeypatch.setattr(outcome, "backoff_seconds", lambda _retry, _attempt: 0.0)
         tries.clear()
         task_id = send(running.app, spec, {})
         row = until(lambda: _failed(running, task_id), "it is to be reviewed")
-    assert (row.code, row.attempts, len(tries)) == ("storage-unavailable", 3, 3)
+    assert (row.code, row.attempts, len(tries)) == (error.code, 3, 3)
 
 
 def test_where_messages_are_signed_strangers_are_not_served(settings: Settings) -> None:

@@ -26,9 +26,10 @@ from control.errors import (
     KeyframesMisplaced,
     ObjectMissing,
 )
-from control.settings import MediaSettings
+from control.settings import MediaSettings, Settings
 from media_worker.chunk import make_chunk
 from media_worker.encoders import attempts, breaker, sessions
+from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
 from media_worker.parts import manifest_key
 from tests.gpu_stand_in import StandIn
@@ -300,16 +301,34 @@ def test_a_rung_too_small_for_the_card_is_made_beside_the_others(bench: Bench) -
         bench.make(job.model_copy(update={"rungs": (small.model_copy(update={"encoder": NVENC}),)}))
 
 
-def test_ten_bits_and_hdr_never_meet_a_decoder_that_cannot(bench: Bench) -> None:
+def test_what_only_the_cpus_filters_do_is_decoded_there(bench: Bench) -> None:
     job = bench.job()
-    turned = job.video.model_copy(update={"interlaced": True})
-    assert bench.make(job.model_copy(update={"video": turned})).tier == "cuda-upload"
+    woven = job.video.model_copy(update={"interlaced": True})
+    assert bench.make(job.model_copy(update={"video": woven})).tier == "cuda-upload"
     assert bench.ways() == [(FIRST, "cuda-upload", "made")]
 
 
+def test_ten_bits_go_where_they_can_be_had(bench: Bench) -> None:
+    """As the probes found: to the other card, to the next tier, to another node."""
+    bench.gpu.fail("no decoder", device=FIRST, naming="probe-10-bits")
+    bench.gpu.fail("no decoder", tier="cuda", naming="probe-10-bits")
+    settings = Settings(_env_file=None, media=bench.settings)
+    bench.settings.encoders = [NVENC]
+    report(settings)
+    asked = len(bench.ways())
+    job = bench.job()
+    deep = job.model_copy(update={"video": job.video.model_copy(update={"bit_depth": 10})})
+    assert (bench.make(deep).device, bench.ways()[asked:]) == (SECOND, [(SECOND, "cuda-upload", "made")])
+    bench.gpu.fail("no decoder", naming="probe-10-bits")
+    report(settings, fresh=True)
+    with pytest.raises(EncoderUnavailable, match="10 bits"):
+        bench.make(deep.model_copy(update={"part": "chunk-00007"}))
+
+
 def test_the_cpu_of_a_node_with_a_card_is_used_loudly_or_not_at_all(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("media_worker.chunk._said", None)
     before = counted(encoder=NVENC, to="libx264", reason="planned")
     result = bench.make(bench.job(encoder="libx264"))
     assert (result.device, result.tier) == ("cpu", "cpu")

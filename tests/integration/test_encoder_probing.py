@@ -18,7 +18,7 @@ from control.checks import Check, Status
 from control.errors import ConfigurationError
 from control.settings import MediaSettings, Settings
 from media_worker.cli import gpu_check
-from media_worker.encoders import breaker, devices, probing, shared
+from media_worker.encoders import breaker, devices, probing, sessions, shared
 from media_worker.encoders.checks import encoder_checks
 from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
@@ -105,6 +105,7 @@ def test_a_card_that_was_dead_is_tried_again_soon(
     assert (FIRST, "cuda") in usable(report(settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "reason"), [("wrong grid", "GOP 0 has 17 frames"), ("crash", "signal 11"), ("hang", "not done within 3 s")]
 )
@@ -125,18 +126,26 @@ def test_a_full_card_is_waited_for(settings: Settings, gpu: StandIn) -> None:
     assert (FIRST, "cuda") in usable(report(settings))
 
 
+def test_a_card_at_work_is_not_a_broken_one(settings: Settings, gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.media.devices, settings.media.encoders = [FIRST], ["h264_nvenc"]
+    monkeypatch.setattr(probing, "_BUSY_TRIES", 1)
+    with sessions.take(settings.media, FIRST, 8):
+        assert "all its sessions are in use" in (report(settings).capabilities[0].reason or "")
+    monkeypatch.setattr(probing, "_BUSY_SECONDS", 0.0)
+    assert usable(report(settings)).keys() == {(FIRST, "cuda"), (FIRST, "cuda-upload")}
+    # What was found a day ago is looked at anew, and stands while nothing can be found out.
+    monkeypatch.setattr(probing, "_GOOD_SECONDS", 0.0)
+    gpu.fail("no session")
+    assert usable(report(settings)).keys() == {(FIRST, "cuda"), (FIRST, "cuda-upload")}
+    gpu.work()
+    gpu.fail("no driver")
+    assert usable(report(settings)) == {}
+
+
 def test_a_tier_of_eight_bits_alone(settings: Settings, gpu: StandIn) -> None:
     settings.media.devices = [FIRST]
-    real = probing._make
-
-    def eight_alone(*arguments: object) -> str:
-        if arguments[1].tier.name == "cuda" and arguments[3] == 10:  # type: ignore[attr-defined]
-            gpu.fail("no decoder", times=1)
-        return real(*arguments)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(probing, "_make", eight_alone)
-        made = report(settings)
+    gpu.fail("no decoder", tier="cuda", naming="probe-10-bits")
+    made = report(settings)
     assert usable(made)[FIRST, "cuda"] == (8,)
     assert usable(made)[FIRST, "cuda-upload"] == (8, 10)
     assert made.can("h264_nvenc", width=256, height=256, bit_depth=10), "by the other tier"
@@ -220,7 +229,6 @@ def checks(settings: Settings) -> dict[str, Check]:
 
 
 def test_the_doctor_tries_every_gpu(settings: Settings, gpu: StandIn) -> None:
-    settings.media.encoders = ["h264_nvenc", "h264_vaapi", "libx264", "libx265"]
     gpu.fail("no driver", device=SECOND)
     gpu.fail("no decoder", device=FIRST, tier="cuda")
     found = checks(settings)
@@ -229,17 +237,21 @@ def test_the_doctor_tries_every_gpu(settings: Settings, gpu: StandIn) -> None:
     assert found[f"encoder h264_nvenc on {SECOND}"].status is Status.WARN
     assert "libcuda" in found[f"encoder h264_nvenc on {SECOND}"].detail
     assert found[f"encoder h264_vaapi on {NODE}"].status is Status.OK
-    assert found["encoder libx265"].status is Status.OK
     settings.media.refuse_cpu = True
     assert checks(settings)[f"encoder h264_nvenc on {SECOND}"].status is Status.FAIL
 
 
 def test_the_doctor_of_a_node_without_a_gpu(settings: Settings) -> None:
-    assert {name: check.status for name, check in checks(settings).items()} == {"GPU": Status.INFO}
+    """Of encoders beside the usual one it tries those that are asked for."""
+    settings.media.encoders = ["libx264", "libx265"]
+    found = {name: check.status for name, check in checks(settings).items()}
+    assert found == {"GPU": Status.INFO, "encoder libx265": Status.OK}
 
 
 @pytest.fixture
-def ask() -> Callable[..., tuple[int, str]]:
+def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    monkeypatch.setattr("media_worker.encoders.gpu_check._SECONDS", 1)
+
     def run(*arguments: str) -> tuple[int, str]:
         done = CliRunner().invoke(gpu_check, arguments)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -248,10 +260,8 @@ def ask() -> Callable[..., tuple[int, str]]:
     return run
 
 
-def test_gpu_check_is_a_report_to_paste(
-    settings: Settings, gpu: StandIn, ask: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("media_worker.encoders.gpu_check._SECONDS", 1)
+@pytest.mark.slow
+def test_gpu_check_is_a_report_to_paste(settings: Settings, gpu: StandIn, ask: Callable[..., tuple[int, str]]) -> None:
     settings.media.devices = [FIRST]
     settings.media.encoders = ["h264_nvenc", "libx264"]
     settings.media.sessions_per_device = 2
@@ -269,10 +279,7 @@ def test_gpu_check_is_a_report_to_paste(
     assert "all is well" in text
 
 
-def test_gpu_check_of_a_dead_card(
-    settings: Settings, gpu: StandIn, ask: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("media_worker.encoders.gpu_check._SECONDS", 1)
+def test_gpu_check_of_a_dead_card(settings: Settings, gpu: StandIn, ask: Callable[..., tuple[int, str]]) -> None:
     settings.media.devices = [FIRST]
     settings.media.encoders = ["h264_nvenc"]
     gpu.fail("no driver")

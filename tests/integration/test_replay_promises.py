@@ -116,8 +116,8 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
         summary = json.loads(made.store.get_bytes(view.prefix + "replay.json"))
         files = {name: made.store.get_bytes(view.prefix + name) for name in made.files(view.prefix)}
     assert set(summary) == {
-        "version", "replay_id", "stream_id", "source", "plan", "notes", "rungs", "audio", "pictures", "timings",
-        "checks",
+        "version", "replay_id", "stream_id", "source", "plan", "notes", "rungs", "made_on", "audio", "pictures",
+        "timings", "checks",
     }  # fmt: skip
     assert (summary["version"], summary["replay_id"], summary["stream_id"]) == (1, replay_id, "s")
     assert (summary["source"]["source"], summary["source"]["duration_seconds"]) == ("60s.mp4", 60)
@@ -150,6 +150,8 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
     assert all(mark.tzinfo for mark in times)
     assert summary["checks"] == {"frames_as_planned": True, "one_init_per_rung": True, "audio_as_long_as_video": True}
     assert summary["notes"] == []
+    (made_on,) = summary["made_on"]
+    assert (made_on["device"], made_on["tier"], made_on["chunks"], made_on["fallbacks"]) == ("cpu", "cpu", 6, 0)
 
 
 def test_what_is_published_once_was_playable_then(settings: Settings, studio: Studio) -> None:

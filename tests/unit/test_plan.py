@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -166,3 +166,12 @@ def test_a_ladder_of_one_s_own_is_taken_as_it_is() -> None:
     own = [Step(short_side=1080, kbps=4000), Step(short_side=360, kbps=400)]
     assert [rung.name for rung in make_plan(info(), MediaSettings(), own).rungs] == ["360p"]
     assert [rung.name for rung in make_plan(info(video(320, 180)), MediaSettings(), own).rungs] == ["180p"]
+
+
+@pytest.mark.parametrize(("codec", "encoder"), [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1")])
+def test_rungs_are_of_the_codec_that_is_asked_for(codec: Literal["h264", "hevc", "av1"], encoder: str) -> None:
+    settings = MediaSettings(_env_file=None, codec=codec)
+    assert {rung.encoder for rung in make_plan(info(video()), settings).rungs} == {encoder}
+    # And a node with the same settings may use what makes them, but for where it says itself what it may.
+    assert {encoder, f"{codec}_nvenc", f"{codec}_vaapi", "libx264"} <= set(settings.encoders)
+    assert MediaSettings(_env_file=None, codec=codec, encoders=["libx264"]).encoders == ["libx264"]
