@@ -52,7 +52,7 @@ GATEWAY_SECONDS = Histogram(
 REPINNED = Counter(
     "afterlive_rungs_repinned_total",
     "Rungs that another encoder took over: nobody had theirs any more (lost), a node could not have it (unavailable),"
-    " or devices made them differently (mixed)",
+    " devices made them differently (mixed), or a chunk failed (failed)",
     ["encoder", "to", "reason"],
 )
 NODES = Gauge("afterlive_nodes", "Media workers that are known", ["state"])

@@ -20,6 +20,8 @@ from pipelines.ladder import rates
 _HEADROOM: Final = 1.25
 # Of the table. What was looked at is not all: a quiet recording may have its moments.
 _LEAST: Final = Fraction(1, 3)
+# The table's smallest: a line that takes less takes no video, so less would spare nobody anything.
+_LEAST_KBPS: Final = 145
 # Half the frames take two thirds of the bits where all moves, and all of them where little does.
 _FRAME_RATE_EXPONENT: Final = 0.3
 # Bits grow slower than pixels.
@@ -34,7 +36,7 @@ _TIMES_OTHERS: Final = 1.5
 _TABLE: Final = "as Apple's table"
 _CONTENT: Final = "its pictures need no more"
 _SOURCE: Final = "the recording itself has no more to show"
-_FLOOR: Final = "a third of Apple's table, the least it may have"
+_FLOOR: Final = "the least it may have: a third of Apple's table, and Apple's smallest rate"
 
 
 def fit_to_content(
@@ -42,7 +44,8 @@ def fit_to_content(
 ) -> tuple[tuple[Rung, ...], tuple[RungChoice, ...]]:
     """`rungs` (best first) at the rates this recording needs, less those that add nothing; and what became of each.
 
-    The best and the smallest always stay: the one is what the seller recorded, the other what a bad line gets.
+    The best always stays, it is what the seller recorded; the smallest, which bad lines get, goes only where a better
+    one takes no more.
     """
     kept: list[Rung] = []
     choices = []
@@ -50,7 +53,7 @@ def fit_to_content(
         needed, source = _needed_kbps(rung, complexity), _source_kbps(rung, info)
         kbps, why = _rate(rung.video_kbps, needed, source)
         above = kept[-1] if kept else None
-        if above and rung is not rungs[-1] and above.video_kbps < kbps * _STEP:
+        if above and above.video_kbps <= kbps * (_STEP if rung is not rungs[-1] else 1):
             why = f"left out: {above.name} takes hardly more"
             choices.append(_choice(rung, needed, None, why))
             continue
@@ -60,7 +63,7 @@ def fit_to_content(
 
 
 def _rate(table: int, needed: int, source: int) -> tuple[int, str]:
-    least = math.ceil(table * _LEAST)
+    least = max(math.ceil(table * _LEAST), min(table, _LEAST_KBPS))
     kbps, why = min((table, _TABLE), (needed, _CONTENT), (source, _SOURCE), key=lambda each: each[0])
     return (least, _FLOOR) if kbps < least else (kbps, why)
 

@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus import names
-from control.bus.messages import NodeReport, PartProblem, Plan
+from control.bus.messages import NodeReport, PartProblem, Plan, Problem
 from control.bus.routing import CPU, family_of
+from control.errors import AfterliveError, DeadlineExceeded, EncoderBusy, EncoderFailed, OutputRejected
 from control.ledger import events, nodes, outbox, parts, replays
 from control.ledger.base import now
 from control.ledger.models import Part, Replay
 from control.settings import MediaSettings
-from pipelines.jobs import facts_of, job_of
+from pipelines.jobs import facts_of, job_of, rungs_of
 from pipelines.pinning import can, repin
 
 log = logging.getLogger("afterlive.pipelines")
@@ -32,6 +33,13 @@ LOST: Final = "replay.encoder_lost"
 _MOST_REFUSALS: Final = 3
 _AGAIN_SECONDS: Final = 5.0
 _MOST_AGAIN_SECONDS: Final = 60.0
+# Of a chunk that a device made: it, or its driver, may be the reason.
+_FAULTS: Final = frozenset(
+    {
+        *(error.code for error in (EncoderFailed, OutputRejected, EncoderBusy, DeadlineExceeded, AfterliveError)),
+        "poison",
+    }
+)
 _REPORTS: Final = 2
 """So many reports must have had the time to come."""
 
@@ -64,6 +72,25 @@ def refused(session: Session, replay: Replay, part: Part, problem: PartProblem, 
         return False  # there is nothing below it
     _replan(session, replay, plan, encoder, "unavailable", settings)
     return True
+
+
+def failed(session: Session, replay: Replay, part: Part, problem: Problem, settings: MediaSettings) -> bool:
+    """A chunk failed finally. Where a device was to make it and the device may be to blame, another encoder makes its
+    rungs: what is really wrong with the recording, that one finds too. False where no device was."""
+    if problem.code not in _FAULTS or part.state != "sent":
+        return False
+    _, plan = facts_of(replay)
+    encoders = [rung.encoder for rung in rungs_of(plan, part) if family_of(rung.encoder) != CPU]
+    for encoder in dict.fromkeys(encoders):
+        _, plan = facts_of(replay)
+        _replan(session, replay, plan, encoder, "failed", settings)
+    return bool(encoders)
+
+
+def is_stale(replay: Replay, part: Part, problem: PartProblem) -> bool:
+    """Whether it is of a chunk of an earlier plan."""
+    _, plan = facts_of(replay)
+    return bool(problem.rungs) and set(problem.rungs) != {rung.name for rung in rungs_of(plan, part)}
 
 
 def mixed(session: Session, replay: Replay, rungs: Collection[str], settings: MediaSettings) -> bool:

@@ -93,13 +93,25 @@ def part_failed(
             replays.touch(session, replay_id, notes=[*(replay.notes or []), note])
             outbox.add(session, names.PUBLISH_REPLAY, {"replay_id": replay_id, "run": run})
         return
-    if isinstance(problem, PartProblem) and problem.encoder and name.startswith("chunk-"):
-        part = session.get_one(Part, (replay_id, name), populate_existing=True)
-        if replan.refused(session, replay, part, problem, settings):
-            send_next(session, replay, settings)
-            return
+    if name.startswith("chunk-") and _goes_on(session, replay, name, problem, settings):
+        send_next(session, replay, settings)
+        return
     if parts.move(session, replay_id, name, ("pending", "sent"), "failed"):
         give_up(session, replay_id, run, problem)
+
+
+def _goes_on(session: Session, replay: Replay, name: str, problem: Problem, settings: MediaSettings) -> bool:
+    """Whether a chunk that failed is no reason to give the replay up."""
+    part = session.get(Part, (replay.id, name), populate_existing=True)
+    if part is None or replay.plan is None:
+        return False
+    if isinstance(problem, PartProblem):
+        if replan.is_stale(replay, part, problem):
+            log.info("replay=%s part=%s of an earlier plan failed: %s", replay.id, name, problem.detail)
+            return True
+        if problem.encoder:
+            return replan.refused(session, replay, part, problem, settings)
+    return replan.failed(session, replay, part, problem, settings)
 
 
 def encoder_lost(session: Session, replay_id: str, run: int, encoder: str, settings: MediaSettings) -> None:

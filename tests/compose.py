@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,16 @@ def services_of(project: dict[str, Any], *profiles: str) -> dict[str, dict[str, 
 
 def _read(name: str, env: Mapping[str, str]) -> dict[str, Any]:
     # Each scalar is filled in by itself, as Compose does: a value may hold what YAML would take for its own.
-    loaded: dict[str, Any] = _walk(yaml.safe_load((DOCKER / name).read_text()), env)
+    loaded: dict[str, Any] = _walk(_parsed(name), env)
     services = loaded.get("services", {})
     for service in services:
         services[service] = _extended(services, service, env)
     return {key: value for key, value in loaded.items() if not key.startswith("x-")}
+
+
+@lru_cache
+def _parsed(name: str) -> Any:
+    return yaml.safe_load((DOCKER / name).read_text())
 
 
 def _extended(services: dict[str, Any], name: str, env: Mapping[str, str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from control.bus.messages import (
     AudioResult,
     ChunkJob,
     ChunkResult,
+    Complexity,
     IFrame,
     MediaInfo,
     RecordingJob,
@@ -55,8 +56,12 @@ class Studio:
         """Part → its init segment, where it is not that of the others."""
         self.lacks: set[str] = set()
         """Encoders that cannot be had (any more)."""
+        self.fails_on: dict[str, Exception] = {}
+        """Encoder → what is raised where a chunk is to be made with it, finally."""
         self.held: set[str] = set()
         """Parts that are not finished before `release`."""
+        self.complexity: Complexity | None = None
+        self.size_bytes = 1
         self.made: list[str] = []
         """In the order they were finished; those found made are not among them."""
         self.most_at_once = 0
@@ -82,7 +87,8 @@ class Studio:
             seconds = float(stem.removesuffix("s")) if stem.endswith("s") and stem[:-1].isdigit() else self.seconds
             track = facts.video(640, 360, seconds=seconds)
             found = facts.info(track, facts.audio(end_seconds=seconds))
-            return found.model_copy(update={"source": job.source})
+            changes = {"source": job.source, "complexity": self.complexity, "size_bytes": self.size_bytes}
+            return found.model_copy(update=changes)
 
     def chunk(self, job: ChunkJob, work: Work) -> ChunkResult:
         store = _store()
@@ -91,6 +97,8 @@ class Studio:
             return found
         with self._making(job, work, self.chunk_seconds) as folder:
             for rung in job.rungs:
+                if error := self.fails_on.get(rung.encoder):
+                    raise error
                 if rung.encoder in self.lacks:
                     raise EncoderUnavailable(encoder=rung.encoder, node="fake", reason="its driver is gone")
             # As with the real ones, each encoder has an init segment of its own.

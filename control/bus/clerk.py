@@ -20,9 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control.bus import names
 from control.bus.failure import Failure
-from control.bus.messages import Problem
+from control.bus.messages import PartProblem
 from control.bus.names import CATALOGUE, FAILED, QUEUES, business_key
 from control.bus.publish import FAILURE, PUBLISHED_AT, without_secrets
+from control.bus.routing import rung_names
 from control.bus.topology import QUEUE_SPECS, queue_name, queue_of, without_delay
 from control.ledger import failures, outbox
 from control.ledger.engine import Ledger
@@ -166,5 +167,6 @@ def _untold(row: FailedTask) -> dict[str, Any] | None:
         return None
     if not isinstance(job, dict) or not {"replay_id", "part"} <= job.keys():
         return None
-    problem = Problem(code=row.code, detail=row.detail).model_dump()
+    told = PartProblem(code=row.code, detail=row.detail, rungs=rung_names(row.payload or {}))
+    problem = told.model_dump(mode="json", exclude_none=True)
     return {"replay_id": job["replay_id"], "run": job.get("run", 1), "part": job["part"], "problem": problem}

@@ -466,3 +466,5 @@ class PartProblem(Problem):
     """The encoder that could not be had, where it failed for that."""
     node: str | None = None
     """The media worker that could not have it."""
+    rungs: tuple[str, ...] = ()
+    """Names of the rungs a chunk was to make: they tell which plan it is of."""

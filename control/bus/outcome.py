@@ -27,6 +27,7 @@ from control.bus.failure import Failure, Reason
 from control.bus.messages import PartProblem, Problem
 from control.bus.names import TaskSpec
 from control.bus.publish import DEADLINE, FIRST, PUBLISHED_AT, Outgoing, scrub, send, send_message, without_secrets
+from control.bus.routing import rung_names
 from control.errors import AfterliveError, EncoderBusy, EncoderUnavailable, StorageUnavailable, TaskFailed
 
 log = logging.getLogger("afterlive.tasks")
@@ -151,7 +152,12 @@ def fail(
     job = payload.get("job")
     if spec.reports_to_replay and isinstance(job, dict) and {"replay_id", "part"} <= job.keys():
         try:
-            answer(self, payload, names.PART_FAILED, problem=_problem(error).model_dump(exclude_none=True))
+            answer(
+                self,
+                payload,
+                names.PART_FAILED,
+                problem=_problem(payload, error).model_dump(mode="json", exclude_none=True),
+            )
         except AfterliveError as unsent:
             _keep(self, unsent)
     if gave_up:
@@ -167,9 +173,9 @@ def fail(
     raise TaskFailed(task=spec.name, reason=detail) from None
 
 
-def _problem(error: BaseException) -> PartProblem:
+def _problem(payload: dict[str, Any], error: BaseException) -> PartProblem:
     told = Problem.of(error)
-    problem = PartProblem(code=told.code, detail=told.detail)
+    problem = PartProblem(code=told.code, detail=told.detail, rungs=rung_names(payload))
     if not isinstance(error, EncoderUnavailable):
         return problem
     # As it is called in its reports; the error has the machine's name.

@@ -26,7 +26,7 @@ def family_of(encoder: str) -> str:
 def queue_of(spec: TaskSpec, payload: Mapping[str, Any]) -> str:
     """Where a message of `spec` with this payload goes. Of a payload that is not what it should be, the task's usual
     queue: whoever takes it says what is wrong."""
-    for encoder in _encoders(payload) if spec.also else ():
+    for encoder in _of_rungs(payload, "encoder") if spec.also else ():
         queue = GPU_QUEUES.get(family_of(encoder))
         if queue in spec.also:
             return str(queue)
@@ -43,9 +43,14 @@ def queues_of(report: NodeReport | None) -> tuple[str, ...]:
     return (LOW, *(queue for family, queue in GPU_QUEUES.items() if report is not None and has_family(report, family)))
 
 
-def _encoders(payload: Mapping[str, Any]) -> Iterator[str]:
+def rung_names(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a chunk's message: what it makes, by which it is known what plan it is of. Of another's, nothing."""
+    return tuple(_of_rungs(payload, "name"))
+
+
+def _of_rungs(payload: Mapping[str, Any], field: str) -> Iterator[str]:
     job = payload.get("job")
     rungs = job.get("rungs") if isinstance(job, dict) else None
     for rung in rungs if isinstance(rungs, list) else ():
-        if isinstance(rung, dict) and isinstance(rung.get("encoder"), str):
-            yield rung["encoder"]
+        if isinstance(rung, dict) and isinstance(rung.get(field), str):
+            yield rung[field]

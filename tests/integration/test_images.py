@@ -21,7 +21,7 @@ from tests.images import ROOT, TARGETS, Images, why_not
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
 ]
 EXTRAS = {

@@ -200,7 +200,7 @@ def test_nobody_and_no_secret_is_known_from_what_is_told(
                 until(lambda: [ADMIN] in mails.to, "the administrators are told", 30)
                 kept, notices = _ledger(running.ledger), repr(fake.told)
                 places = _shown(trip)
-            results = repr({key: vars(value) for key, value in vars(cache)["_DUMMY_CLIENT_CACHE"].items()})
+            results = repr(list(vars(cache)["_DUMMY_CLIENT_CACHE"].items()))
     event.remove(Engine, "before_cursor_execute", planned)
     marks: list[str] = re.findall(r"CheckMacValue['\"]?: ?['\"]([0-9A-F]{64})", notices)
     admin = [str(mail) for mail, to in zip(mails.mails, mails.to, strict=True) if to == [ADMIN]]

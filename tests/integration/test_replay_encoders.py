@@ -16,6 +16,7 @@ from control.bus import names
 from control.bus.embedded import NODE
 from control.bus.messages import ChunkResult, NodeReport, Plan
 from control.bus.publish import send
+from control.errors import AfterliveError, InputError
 from control.ledger import failures, nodes, replays, streams, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
@@ -281,6 +282,42 @@ def test_an_answer_of_an_earlier_plan_changes_nothing(settings: Settings, studio
         send(made.app, names.PART_FAILED, address | {"problem": gone})
         made.settle()
         assert made.parts(replay_id)["chunk-00001"].state in ("sent", "pending")
+        studio.release()
+        made.wait("completed")
+        assert len(happened(made, "replay.replanned")) == 1
+        whole(made, replay_id)
+
+
+def test_a_chunk_that_fails_on_a_gpu_is_made_without(settings: Settings, studio: Studio) -> None:
+    """Whatever a driver does; what is wrong with the recording, the processor finds too."""
+    studio.fails_on = {"h264_nvenc": AfterliveError(reason="the driver did something new")}
+    with with_nodes(settings, studio, node(HERE, NVENC, CPU)) as made:
+        replay_id = made.end()
+        made.wait("completed")
+        (told,) = happened(made, "replay.replanned")
+        assert (told["encoder"], told["to"], told["reason"]) == ("h264_nvenc", ["libx264"], "failed")
+        whole(made, replay_id)
+        studio.errors = {"chunk-00001": InputError(source="a.mp4", reason="it is damaged")}
+        made.end("t")
+        view = made.wait("failed", "t")
+        assert view.problem
+        assert view.problem.code == "recording-unusable"
+
+
+def test_a_chunk_of_an_earlier_plan_that_fails_at_last_is_nobody_s_failure(settings: Settings, studio: Studio) -> None:
+    """It was tried again and again meanwhile."""
+    studio.held = {"chunk-00001"}
+    with with_nodes(settings, studio, node(HERE, NVENC, CPU)) as made:
+        replay_id = made.end()
+        until(lambda: "chunk-00000" in made.parts(replay_id, state="done"), "the first is done")
+        old = [rung.name for rung in plan(made, replay_id).rungs]
+        studio.lacks = {"h264_nvenc"}
+        until(lambda: encoders(made, replay_id) == {"libx264"}, "it is planned again")
+        gone = {"code": "encoder-failed", "detail": "ffmpeg died", "rungs": old}
+        address = {"replay_id": replay_id, "run": 1, "part": "chunk-00001", "task_id": "late"}
+        send(made.app, names.PART_FAILED, address | {"problem": gone})
+        made.settle()
+        assert made.view().state == "transcoding"
         studio.release()
         made.wait("completed")
         assert len(happened(made, "replay.replanned")) == 1

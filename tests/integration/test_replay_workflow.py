@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from control.bus import names
-from control.bus.messages import Problem
+from control.bus.messages import Complexity, ComplexityPoint, Problem
 from control.bus.publish import send
 from control.errors import EncoderFailed, InputError, StorageUnavailable
 from control.ledger import outbox, replays, streams
@@ -193,6 +194,24 @@ def test_it_goes_on_after_the_process_was_lost(settings: Settings, studio: Studi
         assert not kept & set(again.made)
         summary = json.loads(made.store.get_bytes(f"replays/{replay_id}/replay.json"))
         assert set(summary["checks"].values()) == {True}
+
+
+def test_a_replay_keeps_the_rates_its_first_chunk_was_made_at(settings: Settings, studio: Studio) -> None:
+    """What its content asked for is in the plan, which is made once, whatever the settings are when it goes on."""
+    needs = ((360, 200), (180, 60))
+    points = [ComplexityPoint(short_side=side, mean_kbps=kbps, busy_kbps=kbps) for side, kbps in needs]
+    studio.complexity = Complexity(crf=19, frame_rate=Fraction(30), places=4, points=tuple(points))
+    studio.size_bytes = 60 * 1_000_000
+    studio.held = {"chunk-00003"}
+    with backend(settings, studio) as made:
+        replay_id = made.end()
+        until(lambda: made.view().chunks_done >= 3, "half of it is done")
+    with backend(with_media(settings, content_aware=False), Studio()) as made:
+        made.wait("completed")
+        summary = json.loads(made.store.get_bytes(f"replays/{replay_id}/replay.json"))
+    assert [(rung["name"], rung["video_kbps"]) for rung in summary["plan"]["rungs"]] == [("360p", 250), ("234p", 145)]
+    assert summary["plan"]["ladder"][0]["why"] == "its pictures need no more"
+    assert summary["source"]["complexity"]["places"] == 4
 
 
 def test_a_chunk_that_was_stored_but_not_answered_is_not_made_again(settings: Settings, studio: Studio) -> None:

@@ -58,14 +58,20 @@ def test_a_talking_head_needs_fewer() -> None:
     table = rates(plan(info()))
     made = plan(recording(TALK))
     assert rates(made)["720p"] == 1250
-    assert all(kbps < table[name] for name, kbps in rates(made).items())
+    assert all(kbps < table[name] for name, kbps in rates(made).items() if name != "234p")
+    assert rates(made)["234p"] == table["234p"]
     assert [choice.why for choice in made.ladder][:2] == ["its pictures need no more"] * 2
 
 
 def test_a_still_picture_gets_a_third_of_the_table() -> None:
     made = plan(recording(STILL))
-    assert rates(made) == {"720p": 1000, "540p": 667, "432p": 244, "360p": 122, "234p": 49}
-    assert {choice.why for choice in made.ladder} == {"a third of Apple's table, the least it may have"}
+    assert rates(made) == {"720p": 1000, "540p": 667, "432p": 244, "360p": 145}
+    *kept, smallest = made.ladder
+    assert {choice.why for choice in kept} == {
+        "the least it may have: a third of Apple's table, and Apple's smallest rate"
+    }
+    # A line that takes Apple's smallest rate gets a better picture for it.
+    assert (smallest.name, smallest.kbps, smallest.why) == ("234p", None, "left out: 360p takes hardly more")
 
 
 def test_a_rung_that_costs_about_what_the_next_better_one_costs_is_left_out() -> None:
@@ -134,12 +140,14 @@ def test_whatever_is_measured_apple_s_limits_hold(
     made = plan(facts)
     known = {rung.name: rung for rung in table}
     assert made.rungs[0].name == table[0].name
-    assert made.rungs[-1].name == table[-1].name
+    if made.rungs[-1].name != table[-1].name:
+        assert made.rungs[-1].video_kbps <= table[-1].video_kbps
     assert [choice.name for choice in made.ladder] == [rung.name for rung in table]
     assert {choice.name: choice.kbps for choice in made.ladder if choice.kbps} == rates(made)
     for rung in made.rungs:
         ceiling = known[rung.name]
-        assert math.ceil(Fraction(ceiling.video_kbps, 3)) <= rung.video_kbps <= ceiling.video_kbps
+        least = max(math.ceil(Fraction(ceiling.video_kbps, 3)), min(ceiling.video_kbps, 145))
+        assert least <= rung.video_kbps <= ceiling.video_kbps
         assert rung.video_kbps < rung.max_kbps < 2 * rung.video_kbps
         changed = {"video_kbps", "max_kbps", "buffer_kbits"}
         assert rung.model_dump(exclude=changed) == ceiling.model_dump(exclude=changed)
