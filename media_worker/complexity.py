@@ -1,15 +1,17 @@
 """How many bits a recording needs: short encodes at constant quality, a few frames each, spread over it.
 
 A still room with a talking head takes a tenth of what a catwalk takes at the same quality. One process enters the
-recording at a few of its keyframes, and encodes what it finds there at two sizes; the line through the two says what
-any size needs (`pipelines.content`). The same recording and ffmpeg give the same figures, whatever else the machine
-does.
+recording at a few of its keyframes, and encodes what comes a little later at two sizes; the line through the two says
+what any size needs (`pipelines.content`). The same recording and ffmpeg give the same figures, whatever else the
+machine does.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -41,10 +43,21 @@ _MOST_PLACES: Final = 12
 _SHORTEST_SECONDS: Final = 10  # of a shorter recording there is nothing to save
 _SMALLEST: Final = 234  # the smallest rung of Apple's table: below it there is nothing to choose
 _LARGEST_SHORT_SIDE: Final = 720  # what costs more tells little more
+_LATEST_SECONDS: Final = Fraction(4)  # what lies between the keyframe and the place is decoded for nothing
 _GOP_SECONDS: Final = 2
 _MOST_FPS: Final = 60
 _LIMIT_SECONDS: Final = 60.0  # it takes about one; whatever makes it slower must not hold the replay up
 _BUSY: Final = 0.75  # quantile
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a few frames are taken from."""
+
+    entry_pts: int
+    """The keyframe the recording is entered at."""
+    skip: int
+    """Frames after it: the first of a scene say little of the others."""
 
 
 def measure_complexity(address: str, video: VideoTrack, settings: MediaSettings, work: Work) -> Complexity | None:
@@ -55,7 +68,7 @@ def measure_complexity(address: str, video: VideoTrack, settings: MediaSettings,
     seconds = float((video.end_pts - video.origin_pts) * video.time_base)
     if video.hdr or seconds < _SHORTEST_SECONDS or min(video.width, video.height) < _SMALLEST:
         return None
-    places = choose_places(video.keyframes, video.origin_pts, video.end_pts, seconds)
+    places = choose_places(video, seconds)
     sizes = sample_sizes(video)
     try:
         with scratch(settings) as folder:
@@ -82,12 +95,16 @@ def measure_complexity(address: str, video: VideoTrack, settings: MediaSettings,
     )
 
 
-def choose_places(keyframes: Sequence[int], origin_pts: int, end_pts: int, seconds: float) -> list[int]:
-    """Keyframes to enter at, ascending: of so many equal parts of the recording, the one nearest the middle of each."""
+def choose_places(video: VideoTrack, seconds: float) -> list[Place]:
+    """The middles of so many equal parts of the recording, or as near behind the keyframe before as may be decoded."""
     count = max(_FEWEST_PLACES, min(_MOST_PLACES, round(seconds / _SECONDS_A_PLACE)))
-    times = np.asarray(keyframes, dtype=np.int64)
-    middles = [origin_pts + (end_pts - origin_pts) * (2 * number + 1) // (2 * count) for number in range(count)]
-    return sorted({int(times[np.abs(times - middle).argmin()]) for middle in middles})
+    places = []
+    for number in range(count):
+        middle = video.origin_pts + (video.end_pts - video.origin_pts) * (2 * number + 1) // (2 * count)
+        entry = video.keyframes[max(0, bisect_right(video.keyframes, middle) - 1)]
+        later = min(_LATEST_SECONDS, max(0, middle - entry) * video.time_base)
+        places.append(Place(entry, round(later * video.frame_rate)))
+    return list(dict.fromkeys(places))
 
 
 def sample_sizes(video: VideoTrack) -> list[tuple[int, int, int]]:
@@ -104,11 +121,15 @@ def _sized(video: VideoTrack, short: int) -> tuple[int, int, int]:
 
 
 def sample_command(
-    ffmpeg_path: str, address: str, video: VideoTrack, places: Sequence[int], files: Sequence[Path]
+    ffmpeg_path: str, address: str, video: VideoTrack, places: Sequence[Place], files: Sequence[Path]
 ) -> list[str]:
     """ffmpeg arguments: from each place a few frames, one after the other, encoded at both sizes. Pure."""
     (_, width, height), (_, small_width, small_height) = sample_sizes(video)
-    pictures = [_window(address, video, place, width, height) for place in places]
+    pictures = [
+        picture
+        for entry in dict.fromkeys(place.entry_pts for place in places)
+        for picture in _windows(address, video, [place for place in places if place.entry_pts == entry], width, height)
+    ]
     both = ffmpeg.concat(*pictures, v=1, a=0).filter_multi_output("split")
     small = both[1].filter("scale", small_width, small_height, flags="bicubic")
     encode = {
@@ -131,14 +152,15 @@ def sample_command(
     return [str(argument) for argument in graph.compile(cmd=ffmpeg_path)]
 
 
-def _window(address: str, video: VideoTrack, place: int, width: int, height: int) -> Any:
-    microseconds = place * video.time_base * 1_000_000
+def _windows(address: str, video: VideoTrack, places: Sequence[Place], width: int, height: int) -> list[Any]:
+    """The frames of places that have the same entry."""
+    microseconds = places[0].entry_pts * video.time_base * 1_000_000
     options = {
         **open_options(address),
         "threads": 1,
         "max_error_rate": 1,
         "reinit_filter": 0,
-        # From the keyframe on, not from the place to the microsecond: nothing is decoded in vain.
+        # From the keyframe on; frames are counted from there.
         "seek_timestamp": 1,
         "ss": f"{-(-microseconds.numerator // microseconds.denominator) / 1_000_000:.6f}",
         "noaccurate_seek": None,
@@ -146,18 +168,20 @@ def _window(address: str, video: VideoTrack, place: int, width: int, height: int
     picture = ffmpeg.input(address, **options)[str(video.index)]
     if video.interlaced:
         picture = picture.filter("bwdif", mode="send_frame", deint="all")
-    return (
-        picture
-        # What breaks off or ends early stands still: every place has its frames.
-        .filter("tpad", stop=-1, stop_mode="clone")
-        .filter("trim", end_frame=FRAMES_A_PLACE)
-        # Frames are counted; when they were shown does not matter.
+    # What breaks off or ends early stands still: every place has its frames.
+    picture = picture.filter("tpad", stop=-1, stop_mode="clone")
+    taps = picture.filter_multi_output("split", len(places)) if len(places) > 1 else [picture]
+    return [
+        taps[number]
+        .filter("trim", start_frame=place.skip, end_frame=place.skip + FRAMES_A_PLACE)
+        # When they were shown does not matter.
         .filter("settb", "1/1000")
         .filter("setpts", "N*20")
         .filter("scale", width, height, flags="bicubic", out_range="limited")
         .filter("format", pix_fmts="yuv420p")
         .filter("setsar", 1)
-    )
+        for number, place in enumerate(places)
+    ]
 
 
 def _frame_bytes(file: Path) -> list[int]:

@@ -22,14 +22,16 @@ from tests.benchmarks.bd_rate import Point, bd_rate
 from tests.benchmarks.sources import ffmpeg
 
 SECONDS: Final = 12
-_WALL: Final = "gradients=rate=30:duration={s}:speed=0.00001:c0=0xE8D8C8:c1=0x604838:x0=0:y0=0:x1=1280:y1=720"
+_WALL: Final = (
+    "gradients=rate=30:duration={s}:speed=0.00001:c0=0xE8D8C8:c1=0x604838:x0=0:y0=0:x1=1280:y1=720:nb_colors=2"
+)
 # As a phone's encoder sends them; everything ffmpeg would choose at random is told.
 PICTURES: Final = {
-    "talking head": f"{_WALL}:size=1280x720,noise=alls=12:all_seed=1,gblur=1.2,split[a][b];"
+    "talking head": f"{_WALL}:size=1280x720,format=yuv420p,noise=alls=12:all_seed=1,gblur=1.2,split[a][b];"
     "[b]crop=320:420:400:100,hue=h=40,noise=alls=30:all_seed=2,gblur=1[c];"
     "[a][c]overlay=x='480+12*sin(t*2)':y='150+6*sin(t*3.1)',noise=alls=2:allf=t:all_seed=3",
     "slides": "testsrc2=size=1280x720:rate=1:duration={s},fps=30",
-    "catwalk": f"{_WALL}:size=1920x1080,noise=alls=40:all_seed=1,gblur=1,"
+    "catwalk": f"{_WALL}:size=1920x1080,format=yuv420p,noise=alls=40:all_seed=1,gblur=1,"
     "crop=1280:720:x='320+300*sin(t*1.7)':y='180+150*cos(t*2.3)',noise=alls=10:allf=t:all_seed=2",
 }
 
