@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from pydantic import SecretStr
 
+from control import secret_files
 from control import settings as settings_module
 from control.settings import ApiSettings, BusSettings, LedgerSettings, MediaSettings, Settings, StorageSettings
 from control.storage import LocalStore, ObjectStore, open_store
@@ -31,6 +32,8 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No variable of the developer's shell counts, and no test's settings outlive it."""
     for name in [name for name in os.environ if name.startswith("AFTERLIVE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv(secret_files.SYSTEMD, raising=False)
+    monkeypatch.setattr(secret_files, "DOCKERS", Path("/nowhere"))
     yield
     settings_module._current = None
 
