@@ -53,7 +53,7 @@ test-fast: $(STAMP) ## Run the unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that `test` leaves out: on another server what others show, and the images
-	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis buildah mmdebstrap
+	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis buildah mmdebstrap vulkan
 	@$(BIN)/python -m pytest -m slow --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## Kill, cut off and fill up one thing after the other under load, and show how it recovers

@@ -22,6 +22,8 @@ class Need:
     """Of Debian."""
     places: tuple[str, ...] = ()
     """Where Debian puts those that are on nobody's path: patterns of folders, under the root."""
+    files: tuple[str, ...] = ()
+    """Where it is no program: patterns of files, under the root."""
 
 
 NEEDS = {
@@ -31,12 +33,16 @@ NEEDS = {
     "rabbitmq": Need(("rabbitmq-server",), "rabbitmq-server", places=("usr/lib/rabbitmq/bin",)),
     "prometheus": Need(("prometheus",), "prometheus"),
     "redis": Need(("redis-server",), "redis-server"),
+    "vulkan": Need((), "mesa-vulkan-drivers", files=("usr/share/vulkan/icd.d/lvp_icd*.json",)),
     "postgresql": Need(("initdb",), "postgresql", places=("usr/lib/postgresql/*/bin",)),
 }
 
 
 def find(need: Need) -> str | None:
-    """Path of the first of its programs that is here."""
+    """Path of the first of its programs, or files, that is here."""
+    for pattern in need.files:
+        for found in Path("/").glob(pattern):
+            return str(found)
     folders = [None, *(folder for pattern in need.places for folder in sorted(Path("/").glob(pattern), reverse=True))]
     return next((path for name in need.programs for at in folders if (path := shutil.which(name, path=at))), None)
 
