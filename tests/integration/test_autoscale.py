@@ -75,9 +75,7 @@ def test_it_grows_at_once_and_shrinks_slowly() -> None:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One that was told what waits: a part for 130 s, 20,000 frames."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("no Prometheus on this machine: python -m tests.house.system prometheus")
+    program = shutil.which("prometheus") or pytest.fail("no Prometheus here: python -m tests.house.system prometheus")
     folder, port = tmp_path_factory.mktemp("prometheus"), services.free_port()
     (folder / "rules.yml").write_text(
         "groups: [{name: told, interval: 200ms, rules: ["
