@@ -73,6 +73,7 @@ class Prometheus:
 
     client: httpx.Client
     process: subprocess.Popen[bytes]
+    targets: int
 
     def ask(self, path: str, **parameters: str) -> Any:
         """`data` of the API's answer; an expression that cannot be evaluated fails the test."""
@@ -95,6 +96,8 @@ class Prometheus:
     def unhealthy(self) -> list[tuple[str, str]]:
         """Targets that are not scraped yet, or in vain."""
         targets = self.ask("targets")["activeTargets"]
+        if len(targets) < self.targets:
+            return [("", f"{len(targets)} of {self.targets} targets are known yet")]
         return [(one["scrapeUrl"], one["lastError"]) for one in targets if one["health"] != "up"]
 
     def firing(self) -> set[str]:
@@ -124,6 +127,6 @@ def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], key: str) -> 
     try:
         services.await_port(process, port, log)
         with httpx.Client(base_url=f"http://{address}/api/v1/", timeout=30) as client:
-            yield Prometheus(client, process)
+            yield Prometheus(client, process, sum(map(len, targets.values())) + 1)
     finally:
         services.stop(process)

@@ -97,7 +97,8 @@ def _settings(source: str, out: Path, changes: dict[str, object]) -> Settings:
     media = base.media.model_copy(update={**changes, "recording_roots": [Path(source).expanduser().absolute().parent]})
     return base.model_copy(
         update={
-            "media": MediaSettings.model_validate(media.model_dump()),
+            # Only what somebody chose: devices are tried where they are named, and not because they have a default.
+            "media": MediaSettings.model_validate(media.model_dump(exclude_unset=True)),
             "ledger": LedgerSettings(url=f"sqlite:///{private / 'ledger.sqlite'}"),
             "storage": StorageSettings(url=f"file:{private / 'store'}"),
         }
@@ -142,7 +143,7 @@ def _forget_other_work(private: Path, fingerprint: str) -> None:
 
 
 def _make(settings: Settings, recording: str, title: str) -> ReplayView:
-    with Embedded(settings, own_ledger=True) as workers, _interrupts() as interrupted:
+    with _interrupts() as interrupted, Embedded(settings, own_ledger=True) as workers:
         with workers.ledger.write() as session:
             streams.create(session, title=title, stream_id=_STREAM)
             made = streams.end(session, _STREAM, recording=recording)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -48,6 +49,30 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+class _Ids:
+    """Milliseconds, then 48 random bits; within one millisecond each is a random step above the one before, as ULID has
+    it (https://github.com/ulid/spec#monotonicity), so that lists keep the order things were made in."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._millisecond = 0
+        self._random = 0
+
+    def next(self) -> str:
+        with self._lock:
+            millisecond = time.time_ns() // 1_000_000
+            if millisecond > self._millisecond:
+                self._millisecond, self._random = millisecond, secrets.randbits(47)
+            else:  # or a clock that was set back
+                self._random += 1 + secrets.randbits(24)
+                if self._random >= 1 << 48:
+                    self._millisecond, self._random = self._millisecond + 1, secrets.randbits(47)
+            return f"{self._millisecond:011x}{self._random:012x}"
+
+
+_ids: Final = _Ids()
+
+
 def new_id(kind: str) -> str:
-    """An id that is unique and sorts by the time it was made: `kind_` + milliseconds + randomness, in hex."""
-    return f"{kind}_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(6)}"
+    """An id that is unique and sorts by the time it was made, in this process strictly: `kind_` and 23 hex digits."""
+    return f"{kind}_{_ids.next()}"

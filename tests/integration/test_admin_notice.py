@@ -333,7 +333,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten(ledger: Ledger, monkeypatch:
             action.at = long_ago
     checked: list[int] = []
     assert forget_tasks(ledger, lambda: checked.append(1)) == (5, 2)
-    assert len(checked) == 5 + 2  # and once each for messages to people and to other systems
+    assert len(checked) == 5 + 3  # and once each for messages to people, those to other systems, and nodes
     assert forget_tasks(ledger) == (0, 0)
     with ledger.read() as session:
         assert {row.origin for row in session.scalars(select(FailedTask))} == {"open", "young-one", "seen-to-yesterday"}
