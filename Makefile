@@ -14,9 +14,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 FLOWER_ARGS ?=
 PYTEST_ARGS ?=
-# Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make. A browser that
-# plays without a hitch needs the machine for itself.
+# Much of a test's time is waiting; a file's tests stay together, as they share what is costly to make, and files keep
+# their order (pyproject's testpaths). A browser that plays without a hitch needs the machine for itself.
 TEST_PROCESSES ?= 4
+DISTRIBUTED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Where PYTEST_ARGS choose, they may choose no test of one of the two kinds: pytest's status 5.
 NONE_CHOSEN = $(if $(PYTEST_ARGS),|| [ $$? -eq 5 ])
 LOCK_ARGS ?=
@@ -46,7 +47,7 @@ $(STAMP): $(INPUTS)
 test: $(STAMP) ## Run the tests (installs browser, servers and Prometheus where it may)
 	@$(BIN)/python -m tests.house.system chromium postgresql prometheus rabbitmq redis
 	@$(BIN)/python -m control.web.install
-	@$(BIN)/python -m pytest -m "not browser and not chaos and not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(BIN)/python -m pytest -m "not browser and not chaos and not slow" $(DISTRIBUTED) $(PYTEST_ARGS) $(NONE_CHOSEN)
 	@$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) $(NONE_CHOSEN)
 
 test-fast: $(STAMP) ## Run the unit tests alone
@@ -54,7 +55,7 @@ test-fast: $(STAMP) ## Run the unit tests alone
 
 test-slow: $(STAMP) ## Run the tests that `test` leaves out: on another server what others show, and the images
 	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis buildah mmdebstrap vulkan
-	@$(BIN)/python -m pytest -m slow --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m slow $(DISTRIBUTED) $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## Kill, cut off and fill up one thing after the other under load, and show how it recovers
 	@$(BIN)/python -m tests.house.system postgresql rabbitmq redis

@@ -114,6 +114,8 @@ class PostgresqlServer:
     folder: Path
     """Of its data."""
     log: Path
+    durable: bool = False
+    """Whether a commit waits for the disk. What it wrote outlives any kill of it either way, only not the machine."""
     process: subprocess.Popen[bytes] | None = None
     _migrated: str = ""
 
@@ -129,6 +131,8 @@ class PostgresqlServer:
         """Returns once it answers. Its data is what was committed when it ended."""
         server = [str(self._program("postgres")), "-D", str(self._data), "-p", str(self.port)]
         server += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        if not self.durable:
+            server += ["-c", "fsync=off"]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*self._as_user, *server], stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/"
@@ -149,7 +153,7 @@ class PostgresqlServer:
 
     def stop(self) -> None:
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # its fast shutdown
+            self.process.send_signal(signal.SIGQUIT)  # at once: its data is not needed again
             stop(self.process)
 
     def database(self) -> str:
@@ -192,12 +196,12 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
+def postgresql_server(folder: Path, *, durable: bool = False) -> Iterator[PostgresqlServer]:
     """Run PostgreSQL until the block ends. Its log is in `folder`, and so is its data, but where root starts it: each
     start of pytest, by anybody, shuts pytest's folders to other users, and the server would end at its next look."""
     as_root = os.geteuid() == 0
     data = Path(tempfile.mkdtemp(prefix="afterlive-postgresql-")) if as_root else folder
-    made = PostgresqlServer(free_port(), data, folder / "postgresql.log")
+    made = PostgresqlServer(free_port(), data, folder / "postgresql.log", durable)
     try:
         made.prepare()
         made.start()

@@ -151,7 +151,7 @@ def private_servers(home: Path) -> Iterator[Servers]:
             home,
             stack.enter_context(brokers.rabbitmq(folders[0])),
             stack.enter_context(brokers.redis_server(folders[1])),
-            stack.enter_context(services.postgresql_server(folders[2])),
+            stack.enter_context(services.postgresql_server(folders[2], durable=True)),
             stack.enter_context(services.s3_server(folders[3])),
         )
         stack.callback(made.stop)
