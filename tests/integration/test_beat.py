@@ -208,6 +208,7 @@ def test_while_postgresql_is_away_it_waits_and_goes_on(
 ) -> None:
     ledger = Ledger(postgresql_server.database())
     ledger.upgrade()
+    ledger.close()  # a connection that was used a moment ago is believed to stand still
     name = make_url(ledger.url).database
 
     def allow(word: str) -> None:
