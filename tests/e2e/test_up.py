@@ -117,6 +117,7 @@ def test_cancel_stops_ffmpeg_within_a_second_and_leaves_nothing(home: Path) -> N
         wait_for(lambda: ffmpegs_of(running.process) == [], seconds=1, what="no encoder starts anew")
 
 
+@pytest.mark.slow  # what test_replay_workflow shows of parts that cost nothing
 def test_a_long_stream_does_not_starve_a_short_one(home: Path) -> None:
     with up(home, AFTERLIVE_MEDIA_PRESET="slow", AFTERLIVE_MEDIA_CHUNK_SECONDS="6") as running:
         long = running.end("Five hours", "long.mp4")

@@ -96,16 +96,18 @@ def test_what_can_be_watched_ends_where_the_first_chunk_is_missing(settings: Set
     with backend(settings, studio) as made:
         made.end()
         until(lambda: made.view().chunks_done == 5, "all others are done")
+        names = ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8")
+        until(lambda: set(names) <= set(made.files(made.view().prefix)), "it is published")
         until(lambda: len(made.playlist("360p/playlist.m3u8").segments) == 4, "two chunks of two segments")
         made.settle()
-        for name in ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8"):
+        for name in names:
             growing = made.playlist(name)
             assert [segment.uri for segment in growing.segments] == [f"seg-{number:05d}.m4s" for number in range(4)]
             assert sum(segment.duration or 0 for segment in growing.segments) == pytest.approx(24)
             assert (growing.playlist_type, growing.is_endlist) == ("event", False)
         studio.release()
         made.wait("completed")
-        for name in ("360p/playlist.m3u8", "234p/playlist.m3u8", "audio/playlist.m3u8"):
+        for name in names:
             assert sum(segment.duration or 0 for segment in made.playlist(name).segments) == pytest.approx(60)
 
 
