@@ -100,10 +100,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _told(url: str) -> bool:
     try:
-        found = httpx.get(f"{url}/api/v1/query", params={"query": autoscale.BACKLOG}).json()
+        found = httpx.get(f"{url}/api/v1/query", params={"query": autoscale.BACKLOG})
     except httpx.TransportError:
         return False
-    return bool(found.get("data", {}).get("result"))
+    # Until it has read its data, it answers 503.
+    return found.is_success and bool(found.json()["data"]["result"])
 
 
 _DOCKER = """#!/bin/sh
