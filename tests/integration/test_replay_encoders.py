@@ -141,7 +141,7 @@ def test_without_nodes_all_is_as_ever_whoever_comes_later(settings: Settings, st
 def test_the_rungs_are_made_again_by_what_is_left(settings: Settings, studio: Studio) -> None:
     """From their start, those chunks too that were done: one init segment serves all of a rung."""
     before = repinned("h264_nvenc", "libx264", "unavailable")
-    studio.held = {"chunk-00003"}
+    studio.held = {"chunk-00002", "chunk-00003"}  # whatever comes after them finds out
     with with_nodes(settings, studio, node(HERE, NVENC, CPU)) as made:
         replay_id = made.end()
         until(lambda: len(made.parts(replay_id, kind="chunk", state="done")) >= 2 and made.view().playable, "some are")
@@ -180,7 +180,7 @@ def test_another_gpu_takes_over_before_the_processor(settings: Settings, studio:
 
 def test_what_other_encoders_made_is_kept(settings: Settings, studio: Studio) -> None:
     narrow = capability("h264_nvenc", max_width=500)
-    studio.held = {"chunk-00003"}
+    studio.held = {"chunk-00002", "chunk-00003"}
     with with_nodes(settings, studio, node(HERE, narrow, CPU)) as made:
         replay_id = made.end()
         until(lambda: made.parts(replay_id, kind="chunk", state="done"), "some are done")
@@ -200,7 +200,7 @@ def test_what_other_encoders_made_is_kept(settings: Settings, studio: Studio) ->
 
 def test_another_node_has_what_this_one_has_not(settings: Settings, studio: Studio, monkeypatch: Any) -> None:
     """Then the chunk goes there; nothing is made again."""
-    monkeypatch.setattr("pipelines.replan._AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.replan._AGAIN_SECONDS", 1.0)
     studio.lacks = {"h264_nvenc"}
     with with_nodes(settings, studio, node(HERE, NVENC, CPU), node("gpu-2", NVENC)) as made:
         replay_id = made.end()
@@ -268,7 +268,7 @@ def test_where_all_refuse_it_fails_and_says_why(settings: Settings, studio: Stud
 
 def test_an_answer_of_an_earlier_plan_changes_nothing(settings: Settings, studio: Studio) -> None:
     """One that was in the middle of a chunk when the plan changed, and tells of it, or fails, afterwards."""
-    studio.held = {"chunk-00001", "chunk-00002"}
+    studio.held = {f"chunk-0000{number}" for number in range(1, 5)}  # a thread each
     with with_nodes(settings, studio, node(HERE, NVENC, CPU), concurrency=4) as made:
         replay_id = made.end()
         until(lambda: "chunk-00000" in made.parts(replay_id, state="done"), "the first is done")
