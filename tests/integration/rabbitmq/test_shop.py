@@ -270,6 +270,8 @@ def test_prometheus_sees_all_that_dashboards_and_alerts_ask_for(
             values = [value for _, value in prometheus.query(expression)]
             assert all(value >= 0 or math.isnan(value) for value in values), (where, values)
             assert not values or not all(math.isnan(value) for value in values), (where, expression)
+        # A failure is noted a little after the replay has failed, and scraped after that.
+        shop.until(lambda: figures(prometheus)["failed"] - before["failed"] == 2, "both failures are counted")
         gained = {name: value - before[name] for name, value in figures(prometheus).items()}
         put = gained.pop("put")
         assert put > gained.pop("made") > 0
