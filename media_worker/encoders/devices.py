@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -50,14 +51,12 @@ def _nvidia() -> list[Device]:
     if not nodes:
         return []
     if (smi := shutil.which("nvidia-smi")) is not None:
-        try:
+        # A driver that is out of step answers nothing; the probe will say what it says to ffmpeg.
+        with suppress(OSError, subprocess.SubprocessError):
             asked = subprocess.run(
                 [smi, "--query-gpu=index,name", "--format=csv,noheader"],
                 capture_output=True, text=True, timeout=_ASK_SECONDS, check=True,
             )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            pass  # a driver that is out of step answers nothing; the probe will say what it says to ffmpeg
-        else:
             rows = [row.partition(",") for row in asked.stdout.splitlines() if row.strip()]
             return [Device("nvenc", index.strip(), name.strip()) for index, _, name in rows]
     return [Device("nvenc", str(number)) for number in range(len(nodes))]

@@ -8,29 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 import httpx
 import pytest
 
 from tests import services
+from tests.scripts import load
 
 SCRIPT = Path(__file__).parents[2] / "docker" / "autoscale.py"
-
-
-def _loaded() -> ModuleType:
-    spec = util.spec_from_file_location("autoscale", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-autoscale = _loaded()
+autoscale = load(SCRIPT)
 
 
 @pytest.mark.parametrize(

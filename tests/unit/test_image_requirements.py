@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.scripts import load
 from tests.unit.test_house import installed_by
 
 ROOT = Path(__file__).parents[2]
@@ -70,13 +70,7 @@ def test_versions_hashes_and_markers_are_the_locks() -> None:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = util.spec_from_file_location("image_requirements", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load(SCRIPT)
 
 
 LOCK = """alpha==1 \\
