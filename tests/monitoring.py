@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,10 @@ def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], key: str) -> 
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=folder)
     try:
         services.await_port(process, port, log)
+        give_up = time.monotonic() + 60
+        while not httpx.get(f"http://{address}/-/ready").is_success:  # it listens before it has read its data
+            assert time.monotonic() < give_up, f"Prometheus is not ready: {log.read_text()}"
+            time.sleep(0.05)
         with httpx.Client(base_url=f"http://{address}/api/v1/", timeout=30) as client:
             yield Prometheus(client, process, sum(map(len, targets.values())) + 1)
     finally:
