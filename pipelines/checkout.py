@@ -6,18 +6,17 @@ of: told twice, or late, it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from control.bus import names
-from control.ledger import analytics, notices, order_upkeep, orders, outbox, webhooks
+from control.ledger import analytics, consequences, notices, order_upkeep, orders, outbox, webhooks
 from control.ledger.base import now
+from control.ledger.consequences import Step
 from control.ledger.order_models import Order, OrderLine
 from control.ledger.reservations import for_mail
-
-Step = Callable[[Session, Order], None]
 
 
 def advance(session: Session, order_id: str, fact: str) -> None:
@@ -78,6 +77,8 @@ CHECKOUT: Final[Mapping[str, Step]] = {
     "order.refunded": undo,
 }
 """What follows from each fact."""
+for _fact, _step in CHECKOUT.items():
+    consequences.know(_fact, _step)
 
 
 def _update_inventory(session: Session, order: Order) -> None:

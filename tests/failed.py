@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from control.bus import names
 from control.bus.names import TaskSpec, business_key
-from control.ledger import failures, outbox, parts, replays, streams
+from control.ledger import failures, late, outbox, parts, replays, streams
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import OutboxRow
@@ -55,7 +55,7 @@ def failed(ledger: Ledger, spec: TaskSpec = names.HANDLE_FACT, payload: Any = No
 def sent(ledger: Ledger, session: Any) -> None:
     """What waits in the outbox is on the bus."""
     session.flush()
-    outbox.write(session)
+    late.write(session)
     outbox.sent(session, [row.id for row in session.scalars(select(OutboxRow))])
 
 

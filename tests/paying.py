@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+import pipelines.checkout  # noqa: F401  (as workers do: it knows what follows from a payment)
 from control.bus import names
 from control.bus.context import Delivery, working_on
 from control.bus.work import Work
@@ -22,6 +23,8 @@ from control.ledger.payment_models import Payment
 from notify_worker.tasks import payment as tasks
 from tests.ecpay import body, notice, payment_settings
 
+PAID_ONCE: Final = ["reserved", "paid", "confirmed"]
+"""What became of an order that was reserved, and paid."""
 ECPAY: Final = Ecpay(payment_settings())
 """Of which nothing is asked over the network."""
 _BODIES: Final[dict[str, Callable[..., None]]] = {
@@ -127,6 +130,12 @@ def now_is(ledger: Ledger, payment_id: str) -> Payment:
 def order_of(ledger: Ledger, payment: Payment) -> Order:
     with ledger.read() as session:
         return orders.get(session, payment.order_id)
+
+
+def history(ledger: Ledger, payment: Payment) -> list[str]:
+    """The states the payment's order came into."""
+    with ledger.read() as session:
+        return [change.state for change in orders.history(session, payment.order_id)]
 
 
 def outcomes(ledger: Ledger, payment: Payment) -> list[str | None]:

@@ -41,7 +41,7 @@ def install(app: FastAPI, ledger: Ledger, gateways: dict[str, PaymentGateway]) -
         return await take(request)
 
     route = Route(NOTICES + "{gateway}", told, methods=["POST"])
-    app.router.routes.append(route)
+    app.router.routes.insert(0, route)
 
 
 def _endpoint(

@@ -38,9 +38,9 @@ class Tier:
 
 TIERS: Final = {
     "fast": Tier((HIGH,), (PIPELINES, NOTIFY)),
-    "notify": Tier((DEFAULT,), (PIPELINES, NOTIFY), nice=5),
+    "notify": Tier((DEFAULT,), (PIPELINES, NOTIFY), nice=15),
     # Its encoders run idle besides: this is what the process itself does between them.
-    "media": Tier((LOW,), (MEDIA,), nice=10),
+    "media": Tier((LOW,), (MEDIA,), nice=19),
 }
 
 

@@ -22,7 +22,8 @@ from control.ledger.engine import Ledger
 log = logging.getLogger("afterlive.relay")
 _BATCH: Final = 200
 _CROWD: Final = 8
-_GATHER_SECONDS: Final = 0.02
+_CROWD_SECONDS: Final = 0.02
+_GATHER_SECONDS: Final = 0.015
 _LOOK_EVERY_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 5.0
@@ -121,11 +122,11 @@ class Relay:
                 self._stopped.wait(pause)  # not for commits: they do not bring the broker back
                 continue
             pause = _LOOK_EVERY_SECONDS
-            if sent >= _CROWD:
-                # Many come at a time: let some gather, and send them for the price of one. One that comes alone is not
-                # made to wait.
-                self._stopped.wait(_GATHER_SECONDS)
-            else:
+            if sent:
+                # Where many come, some gather, and are sent for the price of one. One that comes alone is not made to
+                # wait.
+                self._stopped.wait(_CROWD_SECONDS if sent >= _CROWD else _GATHER_SECONDS)
+            if sent < _CROWD:
                 self._woken.wait(pause)
                 self._woken.clear()
 

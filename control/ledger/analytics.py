@@ -29,6 +29,12 @@ _LOST_AFTER: Final = timedelta(minutes=10)
 _GONE_AFTER: Final = timedelta(seconds=names.AGGREGATE_STREAM_ANALYTICS.hard_seconds)
 
 
+_SALE: Final = {
+    dialect: made(cast(Table, Sale.__table__)).on_conflict_do_nothing().returning(Sale.order_id)
+    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+
+
 @dataclass(frozen=True)
 class View:
     """One event of one viewer."""
@@ -66,8 +72,8 @@ def record_sale(
     """An order was paid. Recording it again changes nothing."""
     values = {"order_id": order_id, "stream_id": stream_id, "seller_id": seller_id, "items": items, "at": at}
     values |= {"amount_minor": amount_minor, "currency": currency}
-    recorded = _insert(session, Sale).values(values).returning(Sale.order_id)
-    if session.scalar(recorded) is not None and stream_id:
+    connection = session.connection()
+    if connection.scalar(_SALE[connection.dialect.name], values) is not None and stream_id:
         changed(session, stream_id)
 
 

@@ -45,6 +45,11 @@ class Base(DeclarativeBase):
     }
 
 
+def row_of(entity: Base) -> dict[str, Any]:
+    """Its columns by name, for an insert past the ORM."""
+    return {column.key: getattr(entity, column.key) for column in entity.__table__.columns}
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 

@@ -129,12 +129,14 @@ def alembic_config(connection: Connection) -> Config:
 
 def _engine(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
-        kept = 5
+        # One that is given up has to be made again, which costs the server more than most transactions.
+        kept = 20
         # Errors are logged, and what a statement was given may be somebody's address: `hide_parameters`.
         engine = create_engine(
             url,
             pool_size=kept,
             max_overflow=_CONNECTIONS - kept,
+            pool_use_lifo=True,  # a connection that is used often has its statements prepared
             connect_args=_GONE_AFTER,
             hide_parameters=True,
         )

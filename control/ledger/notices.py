@@ -17,9 +17,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import Table, delete, select, text, update
+from sqlalchemy import Table, Update, bindparam, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -38,7 +39,17 @@ _LONGEST_PROBLEM: Final = 300
 # Longer than all tries of one take, and than a queue should be.
 _LATE: Final = timedelta(minutes=30)
 _MOST: Final = 500
+_CLAIM: Final = (
+    update(Notice)
+    .where(Notice.id == bindparam("notice_id"), Notice.state.in_(("pending", "failed")))
+    .values(state="sending", claimed_at=bindparam("at"), claimed_by=bindparam("by"), attempts=Notice.attempts + 1)
+    .returning(Notice)
+)
 _TABLE: Final = cast(Table, Notice.__table__)
+_NEW: Final = {
+    dialect: made(_TABLE).on_conflict_do_nothing(index_elements=["key"]).returning(_TABLE.c.id, _TABLE.c.key)
+    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 
 
 def request(
@@ -95,17 +106,11 @@ def add_all(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Id and key of those whose key is new."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     at = now()
     fresh = {"state": "pending", "attempts": 0, "created_at": at, "queued_at": at, "bulk_id": None}
     made = [{"id": new_id("ntc"), **fresh, **row} for row in rows]
-    statement = insert(_TABLE).on_conflict_do_nothing(index_elements=["key"])
-    added: list[tuple[str, str]] = []
-    for first in range(0, len(made), 500):
-        some = made[first : first + 500]
-        kept = session.connection().execute(statement.values(some).returning(_TABLE.c.id, _TABLE.c.key))
-        added += [(row.id, row.key) for row in kept]
-    return added
+    connection = session.connection()
+    return [(row.id, row.key) for row in connection.execute(_NEW[connection.dialect.name], made)] if made else []
 
 
 def fit_key(key: str) -> str:
@@ -144,10 +149,9 @@ def sending(
     """Claim it, for the process `by`; None where it has ended, or another that may still be at it has it. `gone` says
     which processes are known to be no more. One that failed can be claimed: somebody wants it tried again."""
     at = now()
-    claimed = {"state": "sending", "claimed_at": at, "claimed_by": by, "attempts": Notice.attempts + 1}
-    mine = update(Notice).where(Notice.id == notice_id, Notice.state.in_(("pending", "failed"))).values(claimed)
     fresh = {"synchronize_session": False, "populate_existing": True}
-    taken: Notice | None = session.scalar(mine.returning(Notice), execution_options=fresh)
+    mine = {"notice_id": notice_id, "at": at, "by": by}
+    taken: Notice | None = session.scalar(_CLAIM, mine, execution_options=fresh)
     if taken:
         return taken  # as nearly all are
     found = session.get(Notice, notice_id, populate_existing=True, with_for_update=LOCK)
@@ -178,8 +182,13 @@ def released(session: Session, notice_id: str, problem: str) -> None:
 
 
 def _end(session: Session, notice_id: str, state: str, before: tuple[str, ...], **changes: Any) -> None:
-    mine = update(_TABLE).where(_TABLE.c.id == notice_id, _TABLE.c.state.in_(before))
-    session.connection().execute(mine.values(state=state, claimed_at=None, claimed_by=None, **changes))
+    session.connection().execute(_ending(state, before, tuple(changes)), {"notice_id": notice_id, **changes})
+
+
+@cache
+def _ending(state: str, before: tuple[str, ...], changes: tuple[str, ...]) -> Update:
+    mine = update(_TABLE).where(_TABLE.c.id == bindparam("notice_id"), _TABLE.c.state.in_(before))
+    return mine.values(state=state, claimed_at=None, claimed_by=None, **{name: bindparam(name) for name in changes})
 
 
 def send_lost(session: Session, *, bus_is_empty: bool = False) -> int:

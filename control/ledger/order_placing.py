@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, Table, insert, select
 from sqlalchemy.orm import Session
 
 from control.errors import (
@@ -17,13 +17,16 @@ from control.errors import (
     ProductInactive,
     ProductUnknown,
 )
-from control.ledger import idempotency, order_views, orders
-from control.ledger.base import new_id, now
+from control.ledger import idempotency, late, order_views, orders
+from control.ledger.base import new_id, now, row_of
 from control.ledger.idempotency import Answer
 from control.ledger.models import Stream
-from control.ledger.order_models import Order, OrderChange, OrderLine, Product
+from control.ledger.order_models import Order, OrderLine, Product
 
 _CREATED: Final = 201
+_ORDERS: Final = insert(cast(Table, Order.__table__))
+_LINES: Final = insert(cast(Table, OrderLine.__table__))
+_PRODUCTS: Final = cast(Table, Product.__table__)
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,12 @@ def _again(rows: Mapping[str, Any], one: Placement) -> Answer | AfterliveError:
         return error
 
 
-def _products(session: Session, placements: Sequence[Placement]) -> dict[str, Product]:
+def _products(session: Session, placements: Sequence[Placement]) -> dict[str, Row[Any]]:
     ids = sorted({line.product_id for one in placements for line in one.lines})
     if not ids:
         return {}
-    return {product.id: product for product in session.scalars(select(Product).where(Product.id.in_(ids)))}
+    found = session.connection().execute(select(_PRODUCTS).where(_PRODUCTS.c.id.in_(ids)))
+    return {product.id: product for product in found}
 
 
 def _streams(session: Session, placements: Sequence[Placement]) -> set[str]:
@@ -129,7 +133,7 @@ def _streams(session: Session, placements: Sequence[Placement]) -> set[str]:
     return set(session.scalars(select(Stream.id).where(Stream.id.in_(ids)))) if ids else set()
 
 
-def _make(one: Placement, products: Mapping[str, Product], streams: set[str]) -> _Made:
+def _make(one: Placement, products: Mapping[str, Row[Any]], streams: set[str]) -> _Made:
     chosen = [(_for_sale(products, line.product_id), line.quantity) for line in one.lines]
     if not chosen:
         raise OrderRefused(reason="there is nothing in it")
@@ -174,7 +178,7 @@ def _make(one: Placement, products: Mapping[str, Product], streams: set[str]) ->
     return _Made(order, lines, Answer(_CREATED, body, f"/orders/{order_id}"))
 
 
-def _for_sale(products: Mapping[str, Product], product_id: str) -> Product:
+def _for_sale(products: Mapping[str, Row[Any]], product_id: str) -> Row[Any]:
     product = products.get(product_id)
     if product is None:
         raise ProductUnknown(product_id=product_id)
@@ -184,12 +188,10 @@ def _for_sale(products: Mapping[str, Product], product_id: str) -> Product:
 
 
 def _store(session: Session, made: Sequence[_Made]) -> None:
-    if not made:
-        return
-    session.add_all([one.order for one in made])
-    session.flush()
-    session.add_all([line for one in made for line in one.lines])
-    changes = [{"order_id": one.order.id, "state": "placed", "at": one.order.created_at} for one in made]
-    session.execute(insert(OrderChange), changes)
     for one in made:
+        late.insert(session, _ORDERS, row_of(one.order))
+        for line in one.lines:
+            late.insert(session, _LINES, row_of(line))
+        change = {"order_id": one.order.id, "state_before": None, "state": "placed", "at": one.order.created_at}
+        late.insert(session, orders.CHANGES, change | {"note": None})
         orders.send_next(session, one.order)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus import names
 from control.errors import Conflict, NotFound
-from control.ledger import inventory, outbox
-from control.ledger.base import LOCK, now
+from control.ledger import consequences, inventory, late, outbox
+from control.ledger.base import now
 from control.ledger.order_models import Order, OrderChange, OrderLine
 
 LEGAL: Final[Mapping[str, frozenset[str]]] = {
@@ -40,13 +40,18 @@ FACTS: Final[Mapping[str, str]] = {
 }
 """State → the fact that others act upon (pipelines.checkout)."""
 _WAITING: Final = frozenset({"placed", "confirmed", *FACTS})
-_CHANGES: Final = insert(cast(Table, OrderChange.__table__))
+CHANGES: Final = insert(cast(Table, OrderChange.__table__))
+# Built once: that costs as much as to execute them.
+_ORDER: Final = select(Order).where(Order.id == bindparam("order_id"))
+_LOCKED: Final = _ORDER.with_for_update(key_share=True)
+_LINES: Final = select(OrderLine).where(OrderLine.order_id == bindparam("order_id")).order_by(OrderLine.number)
+_FRESH: Final = {"populate_existing": True}
 PAID_TOO_LATE: Final = "paid-too-late"
 
 
 def get(session: Session, order_id: str, *, lock: bool = False) -> Order:
     """The order as it is now; with `lock`, for this transaction alone to decide on. Raises NotFound."""
-    found = session.get(Order, order_id, with_for_update=LOCK if lock else None, populate_existing=True)
+    found = session.scalar(_LOCKED if lock else _ORDER, {"order_id": order_id}, execution_options=_FRESH)
     if found is None:
         raise NotFound(noun="order", key=order_id)
     return found
@@ -54,8 +59,7 @@ def get(session: Session, order_id: str, *, lock: bool = False) -> Order:
 
 def lines(session: Session, order_id: str) -> Sequence[OrderLine]:
     """As the buyer has them."""
-    query = select(OrderLine).where(OrderLine.order_id == order_id).order_by(OrderLine.number)
-    return session.scalars(query.execution_options(populate_existing=True)).all()
+    return session.scalars(_LINES, {"order_id": order_id}, execution_options=_FRESH).all()
 
 
 def history(session: Session, order_id: str) -> Sequence[OrderChange]:
@@ -84,21 +88,22 @@ def move(session: Session, order: Order, state: str, at: datetime, note: str | N
     # What follows may be lost on its way: it is sent again until it was done (`control.ledger.order_upkeep`).
     order.waits_since = at if state in _WAITING else None
     change = {"order_id": order.id, "state_before": before, "state": state, "at": at, "note": note}
-    session.connection().execute(_CHANGES, change)
+    late.insert(session, CHANGES, change)
     telemetry.ORDERS.labels(state).inc()
     if state in FACTS:
         send_next(session, order)
 
 
 def send_next(session: Session, order: Order) -> None:
-    """Have the task sent that brings it forward from the state it is in, where there is one."""
+    """Have the task sent that brings it forward from the state it is in, where there is one and this transaction does
+    not do so itself."""
     about: dict[str, Any] = {"order_id": order.id}
     if order.state == "placed":
         outbox.add(session, names.PROCESS_ORDER, about)
     elif order.state == "confirmed":
         outbox.add(session, names.UPDATE_INVENTORY, about)
-    elif order.state in FACTS:
-        outbox.add(session, names.ADVANCE_ORDER, about | {"fact": FACTS[order.state]})
+    elif (fact := FACTS.get(order.state)) and not consequences.hold(session, fact, order):
+        outbox.add(session, names.ADVANCE_ORDER, about | {"fact": fact})
 
 
 def cancel(session: Session, order_id: str, *, at: datetime | None = None, note: str | None = None) -> Order:
@@ -119,7 +124,11 @@ def pay(session: Session, order: Order, *, at: datetime) -> str:
     """
     if order.state in ("paid", "confirmed", "refunded"):
         return "already"
-    if "paid" not in LEGAL[order.state] or not inventory.take(session, lines(session, order.id)):
+    # One that is reserved has what it needs.
+    has = order.state == "reserved" or (
+        "paid" in LEGAL[order.state] and inventory.take(session, lines(session, order.id))
+    )
+    if not has:
         order.problem = PAID_TOO_LATE
         return "too_late"
     order.paid_at, order.problem = at, None

@@ -1,23 +1,23 @@
 """Messages decided on together with the facts they follow from; the relay puts them on the bus.
 
-What a transaction decides on is written when it ends, in two statements, however many messages that is.
+What a transaction decides on is written when it ends, in two statements, however many messages that is
+(`control.ledger.late`).
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, Table, bindparam, case, delete, event, func, insert, not_, select, update
+from sqlalchemy import Row, Table, bindparam, case, delete, func, insert, not_, select, update
 from sqlalchemy.orm import Session
 
 from control import tracing
 from control.bus.names import CATALOGUE, HIGH, TaskSpec, business_key
 from control.bus.routing import queue_of
-from control.ledger import commits, tasks
+from control.ledger import commits, late, tasks
 from control.ledger.base import now
 from control.ledger.models import OutboxRow
 from control.ledger.task_models import TaskRow
@@ -27,7 +27,6 @@ TRACE: Final = "§trace"
 EVENT: Final = "event:"
 """What the rows of events start with, where others have a task's name."""
 _URGENT: Final = [spec.name for spec in CATALOGUE.values() if spec.queue == HIGH]
-_HELD: Final = "afterlive_outbox"
 _TABLE: Final = cast(Table, OutboxRow.__table__)
 _IS_URGENT: Final = _TABLE.c.task.in_(_URGENT)
 _DUE: Final = (
@@ -42,12 +41,6 @@ _TASKS: Final = insert(cast(Table, TaskRow.__table__))
 _MESSAGES: Final = insert(_TABLE)
 
 
-@dataclass
-class _Held:
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
-
-
 def add(
     session: Session, spec: TaskSpec, payload: dict[str, Any], *, delay_seconds: float = 0, task_id: str | None = None
 ) -> str:
@@ -57,45 +50,24 @@ def add(
         raise ValueError(f"{spec.name} is not in the catalogue")
     at = now()
     commits.announce(session)
-    pending = None
     if task_id is None:
         task_id = str(uuid.uuid4())
         pending = tasks.pending(task_id, spec, business_key(spec, payload), at, queue_of(spec, payload))
-    _hold(session, _row(task_id, spec.name, payload, at, at + timedelta(seconds=delay_seconds)), pending)
+        late.insert(session, _TASKS, pending)
+    late.insert(session, _MESSAGES, _row(task_id, spec.name, payload, at, at + timedelta(seconds=delay_seconds)))
     return task_id
 
 
 def announce(session: Session, name: str, body: dict[str, Any]) -> None:
     """Have the event `name` told to whoever listens, once this transaction is committed."""
     at = now()
-    _hold(session, _row(None, f"{EVENT}{name}", body, at, at), None)
+    late.insert(session, _MESSAGES, _row(None, f"{EVENT}{name}", body, at, at))
 
 
 def _row(task_id: str | None, task: str, payload: dict[str, Any], at: datetime, due: datetime) -> dict[str, Any]:
     if trace := tracing.here():
         payload = payload | {TRACE: trace}
     return {"task_id": task_id, "task": task, "payload": payload, "created_at": at, "available_at": due}
-
-
-def _hold(session: Session, message: dict[str, Any], task: dict[str, Any] | None) -> None:
-    held = session.info.setdefault(_HELD, _Held())
-    held.messages.append(message)
-    if task:
-        held.tasks.append(task)
-    if session.in_nested_transaction():  # which may be undone by itself
-        write(session)
-
-
-@event.listens_for(Session, "before_commit")
-def write(session: Session) -> None:
-    """Write what this transaction decided on so far."""
-    held = session.info.pop(_HELD, None)
-    if held is None:
-        return
-    connection = session.connection()
-    if held.tasks:
-        connection.execute(_TASKS, held.tasks)
-    connection.execute(_MESSAGES, held.messages)
 
 
 def due(session: Session, limit: int, *, leave_urgent_seconds: float = 0) -> Sequence[Row[Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,11 @@ _NEW: Final = {
     dialect: made(_NOTICES).on_conflict_do_nothing(index_elements=["id"]).returning(_NOTICES.c.id)
     for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 }
+_READ: Final = (
+    update(_NOTICES)
+    .where(_NOTICES.c.id == bindparam("notice_id"), _NOTICES.c.processed_at.is_(None))
+    .values(processed_at=bindparam("at"), outcome=bindparam("came_of_it"))
+)
 _MOST_AGAIN: Final = 500
 Told = tuple[str, Received]
 """The gateway's name, and what it told."""
@@ -61,8 +66,7 @@ def process(
     except NoticeUnreadable:
         outcome = "unreadable"
     # Only now: the order comes first, whoever locks several.
-    unread = (_NOTICES.c.id == notice_id) & _NOTICES.c.processed_at.is_(None)
-    session.connection().execute(update(_NOTICES).where(unread).values(processed_at=now(), outcome=outcome))
+    session.connection().execute(_READ, {"notice_id": notice_id, "at": now(), "came_of_it": outcome})
     return outcome
 
 

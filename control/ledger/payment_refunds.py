@@ -34,7 +34,7 @@ def request(session: Session, payment_id: str) -> Payment:
 def begin(session: Session, payment: Payment, reason: str) -> None:
     """It is locked by the caller."""
     payment.refund_reason = reason
-    payments.move(session, payment, "refunding")
+    payments.move(payment, "refunding")
     outbox.add(session, names.REFUND_PAYMENT, {"payment_id": payment.id})
 
 
@@ -62,7 +62,7 @@ def done(session: Session, payment_id: str) -> None:
         return
     at = now()
     payment.refunded_at = at
-    payments.move(session, payment, "refunded")
+    payments.move(payment, "refunded")
     if payment.refund_reason == REQUESTED:
         orders.refunded(session, order, at=at)
 
@@ -71,7 +71,7 @@ def refused(session: Session, payment_id: str) -> None:
     """The gateway will not. Where an earlier try was left without an answer, that one may have done it."""
     _, payment = payments.locked(session, payment_id)
     if payment.state == "refunding":
-        payments.move(session, payment, "review", "refund-refused" if payment.refund_tries < 2 else "refund-unknown")
+        payments.move(payment, "review", "refund-refused" if payment.refund_tries < 2 else "refund-unknown")
 
 
 def resend(session: Session, seconds: float) -> int:

@@ -30,7 +30,6 @@ def hear(session: Session, report: TradeReport, *, accept_simulated: bool = Fals
     open; simulated (a trial, nothing changes); mismatch, in-review (a person has to look); unknown-trade.
     """
     outcome = _hear(session, report, accept_simulated)
-    session.flush()
     telemetry.PAYMENT_REPORTS.labels(report.gateway, "answer" if report.asked else "notice", outcome).inc()
     level = payments.log.warning if outcome in ("mismatch", "unknown-trade", "simulated") else payments.log.info
     level("trade=%s %s said %s: %s", report.trade_no, report.gateway, report.code, outcome)
@@ -42,7 +41,7 @@ def expire(session: Session, payment_id: str, seconds: float) -> bool:
     _, payment = payments.locked(session, payment_id)
     if payment.state not in payments.OPEN or payment.created_at > now() - timedelta(seconds=seconds):
         return False
-    payments.move(session, payment, "expired")
+    payments.move(payment, "expired")
     return True
 
 
@@ -61,7 +60,7 @@ def _hear(session: Session, report: TradeReport, accept_simulated: bool) -> str:
         payment.waits_from = at + (at - payment.created_at) / 2
     if payment.state == "created" or (payment.state == "failed" and report.asked and report.standing == "open"):
         # Its own word, asked for: the buyer may still pay.
-        payments.move(session, payment, "pending")
+        payments.move(payment, "pending")
     return "open"
 
 
@@ -79,14 +78,13 @@ def _paid(session: Session, order: Order, payment: Payment, report: TradeReport,
         # It said two things; only its answer to a question of ours settles that.
         return "mismatch" if wrong else "in-review"
     if wrong or (report.simulated is None and payment.simulated and not accept_simulated):
-        payments.move(session, payment, "review", wrong or "simulated-before")
+        payments.move(payment, "review", wrong or "simulated-before")
         return "mismatch"
     payment.gateway_trade_no, payment.method = report.gateway_trade_no, report.method
     payment.paid_at = _at(payment, report)
-    with session.no_autoflush:  # the payment's own state is yet to come: one statement for both
-        taken = orders.pay(session, order, at=payment.paid_at)
+    taken = orders.pay(session, order, at=payment.paid_at)
     if taken == "paid":
-        payments.move(session, payment, "paid")
+        payments.move(payment, "paid")
         return "paid"
     reason = "paid-twice" if taken == "already" else "too-late"
     payment_refunds.begin(session, payment, reason)
@@ -96,7 +94,7 @@ def _paid(session: Session, order: Order, payment: Payment, report: TradeReport,
 def _failed(session: Session, order: Order, payment: Payment, report: TradeReport) -> str:
     if payment.state not in payments.OPEN:
         return "already" if payment.state == "failed" else "late"
-    payments.move(session, payment, "failed", f"{report.gateway}-{report.code}"[:64])
+    payments.move(payment, "failed", f"{report.gateway}-{report.code}"[:64])
     told: dict[str, Any] = {
         "payment_id": payment.id,
         "order_id": order.id,

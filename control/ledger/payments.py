@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import bindparam, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from control import telemetry
@@ -33,6 +33,18 @@ OPEN: Final = ("created", "pending")
 STATES: Final = (*OPEN, "paid", "failed", "expired", "refunding", "refunded", "review")
 # Nobody waits for a buyer who lets so many fail; the buyer may still ask for another.
 _MOST_TRIES: Final = 3
+# PostgreSQL locks them in this order.
+_LOCKED_BY_TRADE: Final = (
+    select(Order, Payment)
+    .join(Payment, Payment.order_id == Order.id)
+    .where(Payment.trade_no == bindparam("trade_no"))
+    .with_for_update(key_share=True)
+)
+_OF_ORDER: Final = (
+    select(Payment)
+    .where(Payment.order_id == bindparam("order_id"))
+    .order_by(Payment.created_at.desc(), Payment.id.desc())
+)
 _DIGITS: Final = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
@@ -55,17 +67,14 @@ def locked(session: Session, payment_id: str) -> tuple[Order, Payment]:
 
 def locked_by_trade(session: Session, trade_no: str) -> tuple[Order, Payment] | None:
     """As `locked`, of a gateway's trade; None where there is none."""
-    known = session.execute(select(Payment.id, Payment.order_id).where(Payment.trade_no == trade_no)).one_or_none()
-    if known is None:
-        return None
-    order = orders.get(session, known.order_id, lock=True)
-    return order, session.get_one(Payment, known.id, with_for_update=LOCK, populate_existing=True)
+    fresh = {"populate_existing": True}
+    found = session.execute(_LOCKED_BY_TRADE, {"trade_no": trade_no}, execution_options=fresh).one_or_none()
+    return found and (found[0], found[1])
 
 
 def of_order(session: Session, order_id: str) -> Sequence[Payment]:
     """Newest first."""
-    query = select(Payment).where(Payment.order_id == order_id).order_by(Payment.created_at.desc(), Payment.id.desc())
-    return session.scalars(query.execution_options(populate_existing=True)).all()
+    return session.scalars(_OF_ORDER, {"order_id": order_id}, execution_options={"populate_existing": True}).all()
 
 
 def page(session: Session, *, limit: int, after: str | None = None, state: str | None = None) -> Sequence[Payment]:
@@ -117,9 +126,9 @@ def open_for(session: Session, order: Order, gateway: PaymentGateway, *, renew: 
         if payment.state not in OPEN:
             continue
         if not renew and (payment.gateway, payment.amount_minor) == (gateway.name, order.total_minor):
-            return _sent(session, payment)
-        move(session, payment, "expired")
-    return _sent(session, create(session, order, gateway))
+            return _sent(payment)
+        move(payment, "expired")
+    return _sent(create(session, order, gateway))
 
 
 def next_try(session: Session, payment_id: str, gateway: PaymentGateway) -> Payment | None:
@@ -155,25 +164,28 @@ def forget_unsent(session: Session, seconds: float) -> None:
     session.execute(update(Payment).where(old).values(state="expired", updated_at=now()))
 
 
-def move(session: Session, payment: Payment, state: str, problem: str | None = None) -> None:
+def move(payment: Payment, state: str, problem: str | None = None) -> None:
     """It is locked by the caller."""
     log.info("payment=%s order=%s %s→%s %s", payment.id, payment.order_id, payment.state, state, problem or "")
     payment.state, payment.problem, payment.updated_at = state, problem, now()
     telemetry.PAYMENTS.labels(state).inc()
-    session.flush()
 
 
-def _sent(session: Session, payment: Payment) -> Payment:
+def _sent(payment: Payment) -> Payment:
     if payment.state == "created":
         payment.waits_from = now()
-        move(session, payment, "pending")
+        move(payment, "pending")
     return payment
 
 
 def _trade_no() -> str:
     """20 letters and digits: 9 of the time, and what nobody can guess."""
-    rest, time_digits = time.time_ns() // 1_000_000, ""
-    for _ in range(9):
-        rest, digit = divmod(rest, len(_DIGITS))
-        time_digits = _DIGITS[digit] + time_digits
-    return time_digits + "".join(secrets.choice(_DIGITS) for _ in range(11))
+    return _in_digits(time.time_ns() // 1_000_000, 9) + _in_digits(secrets.randbelow(len(_DIGITS) ** 11), 11)
+
+
+def _in_digits(number: int, length: int) -> str:
+    digits = ""
+    for _ in range(length):
+        number, digit = divmod(number, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Table, exists, select
+from sqlalchemy import Connection, Engine, Table, exists, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -21,6 +22,8 @@ SOLD_OUT: Final = "sold-out"
 _AT_A_TIME: Final = 100
 _FINEST_SECONDS: Final = 1.0
 _COARSEST_SECONDS: Final = 15.0
+# What a flash sale would ask the database for with each order.
+_last_look: WeakKeyDictionary[Engine | Connection, str] = WeakKeyDictionary()
 
 
 class StockShort(Exception):
@@ -30,28 +33,25 @@ class StockShort(Exception):
 def reserve(session: Session, order_id: str, seconds: float) -> None:
     """Keep the stock of a placed order for so long, or note that it is sold out. Of one that is in another state
     nothing changes. Raises StockShort: then `sold_out` is what is left to do."""
-    order = orders.get(session, order_id, lock=True)
+    order, lines, missing = inventory.order_and_missing(session, order_id)
     if order.state != "placed":
         return
     at = now()
-    lines, missing = inventory.lines_and_missing(session, order_id)
     if missing:
         _sold_out(session, order, at, missing)
         return
     order.expires_at = at + timedelta(seconds=seconds)
     orders.move(session, order, "reserved", at)
     _look_then(session, order.expires_at, seconds)
-    session.flush()
-    # Last of all: in a flash sale everybody waits for this row, and from here to the commit is not far.
-    if not inventory.take(session, lines):
+    if not inventory.take_or_undo(session, lines):
         raise StockShort
 
 
 def sold_out(session: Session, order_id: str) -> None:
     """There was not enough for a placed order."""
-    order = orders.get(session, order_id, lock=True)
+    order, _, missing = inventory.order_and_missing(session, order_id)
     if order.state == "placed":
-        _sold_out(session, order, now(), inventory.lines_and_missing(session, order_id)[1])
+        _sold_out(session, order, now(), missing)
 
 
 def expire(session: Session, at: datetime | None = None, limit: int = _AT_A_TIME) -> int:
@@ -110,7 +110,10 @@ def _look_then(session: Session, expires_at: datetime, seconds: float) -> None:
     moment = math.ceil(expires_at.timestamp() / grain) * grain
     spec = names.CHECK_ABANDONED_CARTS
     task_id = f"reservations-end-{moment:.3f}"
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    bind = session.get_bind()
+    if _last_look.get(bind) == task_id:
+        return
+    insert = sqlite.insert if bind.dialect.name == "sqlite" else postgresql.insert
     row = insert(cast(Table, TaskRow.__table__)).values(
         id=task_id, task=spec.name, queue=spec.queue, key=None, state="PENDING", created_at=now()
     )
@@ -118,3 +121,5 @@ def _look_then(session: Session, expires_at: datetime, seconds: float) -> None:
     if session.scalar(first) is not None:
         delay = (datetime.fromtimestamp(moment, UTC) - now()).total_seconds()
         outbox.add(session, spec, {}, delay_seconds=max(delay, 0.0), task_id=task_id)
+    else:  # somebody has sent it, and that is committed
+        _last_look[bind] = task_id

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from sqlalchemy import Table, or_, select
+from sqlalchemy import Table, bindparam, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,10 @@ from control.ledger.models import Replay, Stream
 from control.ledger.webhook_models import WebhookDelivery, WebhookEndpoint
 
 EVENTS: Final = ("replay.playable", "replay.completed", "replay.failed", "order.paid", "payment.failed")
+_THEIRS: Final = or_(WebhookEndpoint.seller_id.is_(None), WebhookEndpoint.seller_id == bindparam("seller_id"))
+_ENABLED: Final = (
+    select(WebhookEndpoint).where(WebhookEndpoint.state == "enabled", _THEIRS).order_by(WebhookEndpoint.id)
+)
 TEST: Final = "webhook.test"
 """What an endpoint gets when it is to be tried, whatever it asked for."""
 
@@ -30,10 +34,7 @@ def emit(session: Session, event: str, *, about: str, data: dict[str, Any], occu
     """
     if event not in EVENTS:
         raise ValueError(f"{event} is not an event that others are told of")
-    seller_id = data.get("seller_id")
-    theirs = or_(WebhookEndpoint.seller_id.is_(None), WebhookEndpoint.seller_id == seller_id)
-    enabled = select(WebhookEndpoint).where(WebhookEndpoint.state == "enabled", theirs)
-    wanted = [one for one in session.scalars(enabled.order_by(WebhookEndpoint.id)) if event in one.events]
+    wanted = [one for one in session.scalars(_ENABLED, {"seller_id": data.get("seller_id")}) if event in one.events]
     if wanted:
         tell(session, wanted, event, event_id(event, about, occurrence), about=about, data=data)
 

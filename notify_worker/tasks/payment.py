@@ -12,7 +12,7 @@ from control.bus.task import task
 from control.bus.work import Work
 from control.errors import GatewayRefused, GatewayUnavailable, PaymentsOff
 from control.gateways import PaymentGateway, TradeReport, gateway, read_notice
-from control.ledger import payment_notices, payment_refunds, payment_reports, payments, tasks
+from control.ledger import consequences, payment_notices, payment_refunds, payment_reports, payments, tasks
 from control.ledger.engine import Ledger, open_ledger
 from control.settings import PaymentSettings, current
 
@@ -29,14 +29,22 @@ def _ledger() -> Ledger:
 
 
 @task(names.PROCESS_PAYMENT_WEBHOOK)
-def process_payment_webhook(notice_id: str, trade_no: str) -> None:  # noqa: ARG001  (by which people find the task)
-    """Have a stored notice its effect."""
+def process_payment_webhook(notice_id: str, trade_no: str) -> None:
+    """Have a stored notice its effect, and the order that it pays what follows."""
     accept = current().payment.accept_simulated
 
     def effect(session: Session) -> None:
         payment_notices.process(session, notice_id, read_notice, accept_simulated=accept)
 
-    tasks.once(_ledger(), effect)
+    def effect_and_more(session: Session) -> None:
+        with consequences.at_once(session):
+            effect(session)
+
+    try:
+        tasks.once(_ledger(), effect_and_more)
+    except consequences.Failed:
+        log.exception("trade=%s: the payment is stored, what follows is left to a task", trade_no)
+        tasks.once(_ledger(), effect)
 
 
 @task(names.RETRY_FAILED_PAYMENT)

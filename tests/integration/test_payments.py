@@ -16,13 +16,17 @@ from control.gateways.base import Checkout
 from control.ledger import payment_notices, payment_refunds, payments
 from control.ledger.base import now
 from control.ledger.engine import Ledger
+from control.ledger.order_models import Product
 from control.ledger.payment_models import Payment, PaymentNotice
 from control.settings import Settings, current, use
 from notify_worker.tasks import payment as tasks
+from pipelines import checkout
 from tests.ecpay import FakeEcpay, fake_ecpay, notice, payment_settings
 from tests.paying import (
     ECPAY,
+    PAID_ONCE,
     do,
+    history,
     notice_of,
     now_is,
     opened,
@@ -145,9 +149,25 @@ def test_a_notice_pays_the_order_once_however_often_it_comes(ledger: Ledger) -> 
     work_off(ledger)
     found = now_is(ledger, payment.id)
     assert (found.state, found.gateway_trade_no, found.method) == ("paid", "2510010000000001", "Credit_CreditCard")
-    assert order_of(ledger, payment).state == "paid"
+    assert history(ledger, payment) == PAID_ONCE
     assert outcomes(ledger, payment) == ["paid"]
+    assert waiting(ledger, names.ADVANCE_ORDER) == []
+
+
+def test_what_follows_from_a_payment_loses_none(ledger: Ledger) -> None:
+    """It cannot be done now: the payment is stored, and a task does it later."""
+    payment = opened(ledger)
+    with ledger.write() as session:
+        session.execute(update(Product).values(reserved=0))  # somebody's mistake
+    told(ledger, notice_of(payment))
+    work_off(ledger)
+    assert now_is(ledger, payment.id).state == "paid"
+    assert history(ledger, payment) == ["reserved", "paid"]
     assert [row.payload["fact"] for row in waiting(ledger, names.ADVANCE_ORDER)] == ["order.paid"]
+    with ledger.write() as session:
+        session.execute(update(Product).values(reserved=1))
+        checkout.advance(session, payment.order_id, "order.paid")
+    assert history(ledger, payment) == PAID_ONCE
 
 
 def test_a_copy_that_says_the_same_otherwise_changes_nothing(ledger: Ledger) -> None:
@@ -169,7 +189,7 @@ def test_a_success_wins_over_a_failure_in_either_order(ledger: Ledger) -> None:
         told(ledger, notice_of(payment, **second))
         do(waiting(ledger, names.PROCESS_PAYMENT_WEBHOOK)[-1])
         assert now_is(ledger, payment.id).state == "paid"
-        assert order_of(ledger, payment).state == "paid"
+        assert order_of(ledger, payment).state == "confirmed"
         assert outcomes(ledger, payment) in (["failed", "paid"], ["paid", "late"])
 
 
@@ -276,7 +296,7 @@ def test_late_money_pays_the_order_while_there_is_stock_else_it_goes_back(ledger
         over(session, other.id)
     told(ledger, notice_of(late))
     work_off(ledger)
-    assert (now_is(ledger, late.id).state, order_of(ledger, late).state) == ("paid", "paid")
+    assert (now_is(ledger, late.id).state, order_of(ledger, late).state) == ("paid", "confirmed")
 
 
 def test_of_two_payments_for_one_order_the_second_goes_back(ledger: Ledger, fake: FakeEcpay) -> None:
@@ -291,7 +311,7 @@ def test_of_two_payments_for_one_order_the_second_goes_back(ledger: Ledger, fake
     reasons = {now_is(ledger, one.id).refund_reason for one in (first, second)}
     assert states == {"paid", "refunded"}
     assert reasons == {None, "paid-twice"}
-    assert order_of(ledger, first).state == "paid"
+    assert order_of(ledger, first).state == "confirmed"
 
 
 # --- what the gateway is asked ----------------------------------------------------------------------------------------
@@ -401,7 +421,7 @@ def test_a_refund_goes_back_once(ledger: Ledger, fake: FakeEcpay) -> None:
     assert now_is(ledger, payment.id).state == "refunded"
     assert fake.trade(payment.trade_no)["given_back"]
     assert order_of(ledger, payment).state == "refunded"
-    assert [row.payload["fact"] for row in waiting(ledger, names.ADVANCE_ORDER)] == ["order.paid", "order.refunded"]
+    assert [row.payload["fact"] for row in waiting(ledger, names.ADVANCE_ORDER)] == ["order.refunded"]
     with ledger.write() as session:
         assert payment_refunds.request(session, payment.id).state == "refunded"
 
@@ -422,7 +442,7 @@ def test_a_refusal_is_for_a_person_and_can_be_tried_again(ledger: Ledger, fake: 
         do(row)
     tasks._given_up(row.payload, caught.value)
     assert (now_is(ledger, payment.id).state, now_is(ledger, payment.id).problem) == ("review", "refund-refused")
-    assert order_of(ledger, payment).state == "paid"
+    assert order_of(ledger, payment).state == "confirmed"
     fake.lie(hold=True)
     with ledger.write() as session:
         payment_refunds.request(session, payment.id)

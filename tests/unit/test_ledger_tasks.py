@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from control.bus import names
 from control.bus.context import Delivery, working_on
 from control.errors import NotFound
-from control.ledger import failures, outbox, task_views, tasks
+from control.ledger import failures, late, outbox, task_views, tasks
 from control.ledger.base import now
 from control.ledger.engine import Ledger
 from control.ledger.models import Stream
@@ -35,7 +35,7 @@ def delivered(task_id: str, key: str | None = None) -> Iterator[None]:
 def sent(ledger: Ledger, state: str = "PENDING") -> str:
     with ledger.write() as session:
         task_id = outbox.add(session, names.PART_DONE, {"replay_id": "rep_1"})
-        outbox.write(session)
+        late.write(session)
         session.get_one(TaskRow, task_id).state = state
     return task_id
 

@@ -116,15 +116,15 @@ def test_the_last_one_goes_a_moment_before(shop: Shop, monkeypatch: pytest.Monke
     """The look said that there was enough; nothing of the reservation stays."""
     made = [shop.product(stock=3), shop.product(stock=3)]
     order_id = shop.place((made[0], 3), (made[1], 3))
-    look = inventory.lines_and_missing
+    look = inventory.order_and_missing
 
     def late(session: Any, order: str) -> Any:
         found = look(session, order)
         products.change(session, made[lacking], stock_delta=-1)
-        return found[0], []
+        return *found[:2], []
 
     with monkeypatch.context() as patched:
-        patched.setattr(inventory, "lines_and_missing", late)
+        patched.setattr(inventory, "order_and_missing", late)
         with pytest.raises(reservations.StockShort):
             shop.write(lambda session: reservations.reserve(session, order_id, 900))
     assert shop.order(order_id).state == "placed"

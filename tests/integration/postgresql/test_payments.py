@@ -21,7 +21,7 @@ from control.ledger.task_models import TaskRow
 from control.settings import Settings, use
 from tests.ecpay import payment_settings
 from tests.integration.test_ledger_races import at_once
-from tests.paying import ECPAY, do, notice_of, now_is, opened, order_of, over, told, waiting
+from tests.paying import ECPAY, PAID_ONCE, do, history, notice_of, now_is, opened, order_of, over, told, waiting
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +51,6 @@ def together(*actions: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def paid_facts(ledger: Ledger) -> list[str]:
-    return [row.payload["fact"] for row in waiting(ledger, names.ADVANCE_ORDER)]
-
-
 def test_one_notice_twenty_times_at_once_is_stored_and_read_once(ledger: Ledger) -> None:
     payment = opened(ledger)
     fields = notice_of(payment)
@@ -63,7 +59,7 @@ def test_one_notice_twenty_times_at_once_is_stored_and_read_once(ledger: Ledger)
     (row,) = waiting(ledger, names.PROCESS_PAYMENT_WEBHOOK)
     assert together(*[lambda: do(row)] * 20) == [None] * 20
     assert now_is(ledger, payment.id).state == "paid"
-    assert paid_facts(ledger) == ["order.paid"]
+    assert history(ledger, payment) == PAID_ONCE
     with ledger.read() as session:
         tasks = session.scalars(select(TaskRow).where(TaskRow.task == names.PROCESS_PAYMENT_WEBHOOK.name)).all()
     assert [task.state for task in tasks] == ["SUCCESS"]
@@ -80,7 +76,7 @@ def test_twenty_tasks_of_one_notice_pay_once(ledger: Ledger) -> None:
     assert len(rows) == 20
     assert together(*[lambda row=row: do(row) for row in rows]) == [None] * 20
     assert now_is(ledger, payment.id).state == "paid"
-    assert paid_facts(ledger) == ["order.paid"]
+    assert history(ledger, payment) == PAID_ONCE
 
 
 def test_groups_that_store_the_same_notices_do_not_wait_for_each_other(ledger: Ledger) -> None:
@@ -100,7 +96,7 @@ def test_two_payments_of_one_order_at_once_one_pays_and_one_goes_back(ledger: Le
     told(ledger, notice_of(first), notice_of(second))
     assert together(*[lambda row=row: do(row) for row in waiting(ledger, names.PROCESS_PAYMENT_WEBHOOK)]) == [None] * 2
     assert sorted(now_is(ledger, one.id).state for one in (first, second)) == ["paid", "refunding"]
-    assert paid_facts(ledger) == ["order.paid"]
+    assert history(ledger, first) == PAID_ONCE
     assert len(waiting(ledger, names.REFUND_PAYMENT)) == 1
 
 

@@ -270,8 +270,8 @@ def test_prometheus_sees_all_that_dashboards_and_alerts_ask_for(
             values = [value for _, value in prometheus.query(expression)]
             assert all(value >= 0 or math.isnan(value) for value in values), (where, values)
             assert not values or not all(math.isnan(value) for value in values), (where, expression)
-        # Not only are there numbers: they are those of two recordings of 90 frames, a chunk each. Each process is scraped
-        # at its own time, so they come one after the other.
+        # Not only are there numbers: they are those of two recordings of 90 frames, a chunk each. Each process is
+        # scraped at its own time, so they come one after the other.
         seconds = pytest.approx(2 * _SECONDS)
         wanted = {"completed": 2, "playable": 2, "chunks": 2, "frames": 180, "seconds": seconds, "failed": 2}
         gained: dict[str, float] = {}
