@@ -13,10 +13,13 @@ _HELD: Final = "afterlive_late"
 
 def insert(session: Session, statement: Insert, row: dict[str, Any]) -> None:
     """Have `row` inserted by `statement`, one that is made once and for all: rows are known by it."""
+    if session.in_nested_transaction():
+        # It may be undone by itself; what the transaction decided on before it must not be.
+        session.flush()
+        session.connection().execute(statement, [row])
+        return
     held: dict[Insert, list[dict[str, Any]]] = session.info.setdefault(_HELD, {})
     held.setdefault(statement, []).append(row)
-    if session.in_nested_transaction():  # which may be undone by itself
-        write(session)
 
 
 @event.listens_for(Session, "before_commit")
