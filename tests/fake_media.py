@@ -141,12 +141,12 @@ class Studio:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
         try:
-            if error := self.errors.get(job.part):
-                raise error
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + (0 if job.part in self.errors else seconds)
             while time.monotonic() < deadline or job.part in self.held:
                 work.check()
                 self._gate.wait(0.005)
+            if error := self.errors.get(job.part):
+                raise error
             with tempfile.TemporaryDirectory() as folder:
                 yield Path(folder)
             self.made.append(f"{job.replay_id}/{job.part}")
