@@ -19,7 +19,7 @@ from control.bus import names
 from control.errors import Conflict
 from control.ledger import outbox
 from control.ledger.analytics_models import Sale, SaleRefund, StreamAnalytics, ViewEvent
-from control.ledger.base import Base, now
+from control.ledger.base import Base, insert_new, now
 
 AGGREGATE_AFTER_SECONDS: Final = 10
 """So long may pass between something new and the count of it; all that comes meanwhile is counted with it."""
@@ -29,10 +29,7 @@ _LOST_AFTER: Final = timedelta(minutes=10)
 _GONE_AFTER: Final = timedelta(seconds=names.AGGREGATE_STREAM_ANALYTICS.hard_seconds)
 
 
-_SALE: Final = {
-    dialect: made(cast(Table, Sale.__table__)).on_conflict_do_nothing().returning(Sale.order_id)
-    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
+_SALE: Final = insert_new(Sale, "order_id", "order_id")
 
 
 @dataclass(frozen=True)

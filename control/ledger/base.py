@@ -6,9 +6,10 @@ import secrets
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import JSON, DateTime, Dialect, String
+from sqlalchemy import JSON, DateTime, Dialect, String, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
@@ -48,6 +49,18 @@ class Base(DeclarativeBase):
 def row_of(entity: Base) -> dict[str, Any]:
     """Its columns by name, for an insert past the ORM."""
     return {column.key: getattr(entity, column.key) for column in entity.__table__.columns}
+
+
+def insert_new(model: type[Base], unique: str, *returning: str) -> dict[str, Any]:
+    """By dialect: the insert that leaves what is there alone, by its column `unique`, and returns those columns of what
+    is new."""
+    table = cast(Table, model.__table__)
+    return {
+        dialect: made(table)
+        .on_conflict_do_nothing(index_elements=[unique])
+        .returning(*(table.c[name] for name in returning))
+        for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+    }
 
 
 def now() -> datetime:

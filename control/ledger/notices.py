@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from control.bus.names import CATALOGUE, TaskSpec
 from control.errors import NotFound
 from control.ledger import outbox
-from control.ledger.base import ID_LENGTH, LOCK, new_id, now
+from control.ledger.base import ID_LENGTH, LOCK, insert_new, new_id, now
 from control.ledger.notice_models import KEY_LENGTH, UNFINISHED, Contact, Notice, Suppression
 
 LOCALES: Final = ("zh-TW", "en")
@@ -46,10 +46,7 @@ _CLAIM: Final = (
     .returning(Notice)
 )
 _TABLE: Final = cast(Table, Notice.__table__)
-_NEW: Final = {
-    dialect: made(_TABLE).on_conflict_do_nothing(index_elements=["key"]).returning(_TABLE.c.id, _TABLE.c.key)
-    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
+_NEW: Final = insert_new(Notice, "key", "id", "key")
 
 
 def request(

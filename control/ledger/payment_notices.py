@@ -7,22 +7,18 @@ from datetime import timedelta
 from typing import Final, cast
 
 from sqlalchemy import Table, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.bus.names import PROCESS_PAYMENT_WEBHOOK
 from control.errors import NoticeUnreadable
 from control.gateways.base import Received, TradeReport
 from control.ledger import outbox
-from control.ledger.base import now
+from control.ledger.base import insert_new, now
 from control.ledger.payment_models import PaymentNotice
 from control.ledger.payment_reports import hear
 
 _NOTICES: Final = cast(Table, PaymentNotice.__table__)
-_NEW: Final = {
-    dialect: made(_NOTICES).on_conflict_do_nothing(index_elements=["id"]).returning(_NOTICES.c.id)
-    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
+_NEW: Final = insert_new(PaymentNotice, "id", "id")
 _READ: Final = (
     update(_NOTICES)
     .where(_NOTICES.c.id == bindparam("notice_id"), _NOTICES.c.processed_at.is_(None))

@@ -85,9 +85,9 @@ def _measure(label: str, api: Process, database: str, seconds: float) -> Spread:
     engine = create_engine(database)
     try:
         _stock(engine)
-        _buy(api, engine, _WARM_UP, _RATE)
+        _buy(api, engine, _WARM_UP)
         until(lambda: not _unsent(engine), "all messages are sent", api, seconds=60)
-        placed = _buy(api, engine, round(seconds * _RATE), _RATE)
+        placed = _buy(api, engine, round(seconds * _RATE))
         confirmed = _confirmed(engine)
     finally:
         engine.dispose()
@@ -96,9 +96,9 @@ def _measure(label: str, api: Process, database: str, seconds: float) -> Spread:
     return spread
 
 
-def _buy(api: Process, engine: Engine, number: int, rate: float) -> dict[str, float]:
+def _buy(api: Process, engine: Engine, number: int) -> dict[str, float]:
     """Until all are confirmed."""
-    placed = asyncio.run(_Buyers(api.port, engine).buy(number, rate))
+    placed = asyncio.run(_Buyers(api.port, engine).buy(number))
     until(lambda: placed.keys() <= _confirmed(engine).keys(), "all orders are confirmed", api, seconds=60)
     return placed
 
@@ -137,7 +137,7 @@ class _Buyers:
         self._free: asyncio.Queue[Connection] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
-    async def buy(self, number: int, rate: float) -> dict[str, float]:
+    async def buy(self, number: int) -> dict[str, float]:
         """At an even pace; when each order was begun (Unix seconds)."""
         for _ in range(_CONNECTIONS):
             self._free.put_nowait(await Connection.open(self._port))
@@ -146,7 +146,7 @@ class _Buyers:
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for position in range(number):
-                await asyncio.sleep(max(0.0, started + position / rate - time.monotonic()))
+                await asyncio.sleep(max(0.0, started + position / _RATE - time.monotonic()))
                 group.create_task(self._one(position, placed))
         watcher.cancel()
         while not self._free.empty():
