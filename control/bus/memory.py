@@ -21,10 +21,12 @@ class _Bell:
     def __init__(self) -> None:
         self._rung = threading.Condition()
         self.count = 0
+        self.alarms = 0
 
-    def ring(self) -> None:
+    def ring(self, *, alarm: bool = False) -> None:
         with self._rung:
             self.count += 1
+            self.alarms += alarm
             self._rung.notify_all()
 
     def wait(self, heard: int, seconds: float) -> None:
@@ -61,7 +63,8 @@ class Transport(memory.Transport):
     Channel = Channel
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:  # noqa: ARG002
-        """Deliver one message. Raises TimeoutError where none came for `timeout` seconds."""
+        """Deliver one message. Raises TimeoutError where none came for `timeout` seconds, or all are to look up."""
+        alarms = _bell.alarms
         give_up = None if timeout is None else time.monotonic() + timeout
         channels: Any = self.cycle
         while True:
@@ -70,11 +73,16 @@ class Transport(memory.Transport):
                 channels.get(self._deliver, timeout=timeout)
             except Empty:
                 left = _LONGEST_SECONDS if give_up is None else give_up - time.monotonic()
-                if left <= 0:
+                if left <= 0 or _bell.alarms != alarms:
                     raise TimeoutError from None
                 _bell.wait(heard, min(left, _LONGEST_SECONDS))
             else:
                 return
+
+
+def look_up() -> None:
+    """Have every consumer that waits see at once whether it is to stop."""
+    _bell.ring(alarm=True)
 
 
 def install() -> None:

@@ -30,7 +30,9 @@ from control.settings import LedgerSettings, MediaSettings, Settings, StorageSet
 
 PRIVATE: Final = ".afterlive"
 _STREAM: Final = "replay"
-_LOOK_EVERY_SECONDS: Final = 0.5  # for progress; what happens is seen at once
+_ENDS: Final = ("completed", "failed")
+_LOOK_EVERY_SECONDS: Final = 1.0  # for progress; the end is seen at once
+_HEED_EVERY_SECONDS: Final = 0.25
 
 
 class ReplayFailed(AfterliveError):
@@ -153,12 +155,23 @@ def _make(settings: Settings, recording: str, title: str) -> ReplayView:
             while True:
                 view = _look(workers)
                 show(view)
-                if view.state in ("completed", "failed"):
+                if view.state in _ENDS:
                     return view
                 if interrupted and _cancel(workers):
                     raise Cancelled(key=title)
-                news.wait(_LOOK_EVERY_SECONDS)
-                news.clear()
+                _wait(workers, news, interrupted)
+
+
+def _wait(workers: Embedded, news: threading.Event, interrupted: list[int]) -> None:
+    """Until it is time to look, or something is over. A look is dear beside what encodes, the state alone is not."""
+    until = time.monotonic() + _LOOK_EVERY_SECONDS
+    while not interrupted and (left := until - time.monotonic()) > 0:
+        if not news.wait(min(left, _HEED_EVERY_SECONDS)):
+            continue  # a signal does not end the wait
+        news.clear()
+        with workers.ledger.read() as session:
+            if views.replay_state(session, _STREAM) in _ENDS:
+                return
 
 
 def _cancel(workers: Embedded) -> bool:

@@ -67,6 +67,11 @@ def snapshot(session: Session, stream_id: str) -> StreamView:
     return of(session, stream, session.scalars(select(Replay).where(Replay.stream_id == stream_id)).one_or_none())
 
 
+def replay_state(session: Session, stream_id: str) -> str | None:
+    """Only that; None where the stream has no replay."""
+    return session.scalar(select(Replay.state).where(Replay.stream_id == stream_id))
+
+
 def of(session: Session, stream: Stream, replay: Replay | None) -> StreamView:
     """As `snapshot`, of rows that are at hand."""
     return StreamView(

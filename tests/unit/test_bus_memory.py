@@ -71,3 +71,12 @@ def test_waiting_takes_no_longer_than_told(connection: Connection) -> None:
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.2)
     assert 0.2 <= time.monotonic() - started < 10
+
+
+def test_who_waits_looks_up_at_once(connection: Connection) -> None:
+    consume(connection, Queue(uuid4().hex))
+    threading.Timer(0.1, memory.look_up).start()
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=10)
+    assert time.monotonic() - started < 5
