@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -162,8 +162,8 @@ def _since(mended: datetime, then: datetime | None) -> str:
 
 
 @contextmanager
-def field_of(home: Path) -> Iterator[Field]:
-    """All of it, running, with the undisturbed replays made."""
+def field_of(home: Path, recording_seconds: Sequence[int] = (20, 28, 36)) -> Iterator[Field]:
+    """All of it, running, with the undisturbed replays of recordings of such lengths made."""
     with ExitStack() as stack:
         folders = {name: home / name for name in ("broker", "database", "redis", "s3", "home")}
         for folder in folders.values():
@@ -207,7 +207,7 @@ def field_of(home: Path) -> Iterator[Field]:
             )
         )
         recordings = []
-        for number, seconds in enumerate((20, 28, 36)):
+        for number, seconds in enumerate(recording_seconds):
             path = make(
                 folders["home"] / "recordings" / f"{seconds}s.mp4", seconds=seconds, size="320x180", tone=300 + number
             )

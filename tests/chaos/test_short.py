@@ -8,6 +8,8 @@ import pytest
 
 from tests.chaos.field import Field
 
+FIELD = {"recording_seconds": (14, 20)}
+
 
 @pytest.mark.timeout(600)
 def test_workers_and_broker_are_killed_and_the_database_is_cut_off(field: Field) -> None:

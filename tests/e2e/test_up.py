@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -64,21 +65,27 @@ def up(home: Path, **env: str) -> Iterator[Up]:
         client.close()
 
 
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    make(folder / "short.mp4", seconds=13, size="320x180")
+    make(folder / "middle.mp4", seconds=30)
+    make(folder / "long.mp4", seconds=60)
+    (folder / "garbage.mp4").write_bytes(b"no film " * 9999)
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(recordings: Path, tmp_path: Path) -> Path:
     """A folder to run in, with recordings where a media server puts them."""
-    recordings = tmp_path / "var" / "recordings"
-    recordings.mkdir(parents=True)
-    make(recordings / "short.mp4", seconds=13, size="320x180")
-    make(recordings / "long.mp4", seconds=60)
-    (recordings / "garbage.mp4").write_bytes(b"no film " * 9999)
+    shutil.copytree(recordings, tmp_path / "var" / "recordings")
     return tmp_path
 
 
 def test_killed_while_working_it_goes_on_at_the_next_start(home: Path) -> None:
-    slow = {"AFTERLIVE_MEDIA_PRESET": "medium"}
+    slow = {"AFTERLIVE_MEDIA_PRESET": "medium", "AFTERLIVE_MEDIA_CHUNK_SECONDS": "6"}
     with up(home, **slow) as first:
-        stream_id = first.end("Killed", "long.mp4")
+        stream_id = first.end("Killed", "middle.mp4")
         wait_for(lambda: first.replay(stream_id)["chunks_done"] >= 1, seconds=90, what="a chunk is done")
         first.process.kill()
         first.process.wait(5)
@@ -88,11 +95,12 @@ def test_killed_while_working_it_goes_on_at_the_next_start(home: Path) -> None:
         stored = home / "var" / "store" / view["prefix"]
         assert not (stored / ".work").exists()
         summary = json.loads((stored / "replay.json").read_text())
-        assert [rung["frames"] for rung in summary["rungs"]] == [1800, 1800]
+        assert [rung["frames"] for rung in summary["rungs"]] == [900, 900]
     done = run("verify", stored / "master.m3u8", cwd=home)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow  # a longer piece of the same story is told below
 def test_accepted_and_killed_at_once_it_is_made_all_the_same(home: Path) -> None:
     with up(home) as first:
         stream_id = first.end("Accepted", "short.mp4")
@@ -144,7 +152,9 @@ def test_a_second_one_in_the_same_folder_is_refused(home: Path) -> None:
         assert done.stderr.strip().splitlines()[-1].startswith("afterlive: conflict: afterlive up already works in var")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda how: how.name
+)
 def test_it_ends_when_told_also_while_working(home: Path, how: signal.Signals) -> None:
     with up(home, AFTERLIVE_MEDIA_PRESET="slower") as running:
         running.end("Working", "long.mp4")

@@ -28,6 +28,8 @@ WHOLE = [name for name in GOOD if name not in CUT and (CLIPS[name].numbered or C
 BROKEN_CLOCK = [name for name in GOOD if name.startswith(("jump", "hole", "restart"))]
 
 Clips = Callable[[str], Path]
+# They look at no line of the product: worth doing where ffmpeg or a clip is another.
+of_the_tests = pytest.mark.slow
 
 
 @dataclass
@@ -76,6 +78,7 @@ def see(path: Path) -> Seen:
     return seen
 
 
+@of_the_tests
 @pytest.mark.parametrize("name", GOOD)
 def test_streams_are_as_said(clip: Clips, name: str) -> None:
     said = CLIPS[name]
@@ -93,6 +96,7 @@ def test_streams_are_as_said(clip: Clips, name: str) -> None:
         ]
 
 
+@of_the_tests
 @pytest.mark.parametrize("name", WHOLE)
 def test_frames_are_as_said(clip: Clips, name: str) -> None:
     said = CLIPS[name]
@@ -142,6 +146,7 @@ def test_the_clock_breaks_once(clip: Clips, name: str) -> None:
     assert odd[0][1] == pytest.approx(gap + 1 / 30, abs=0.002)
 
 
+@of_the_tests
 @pytest.mark.parametrize("name", [name for name in GOOD if not CLIPS[name].numbered])
 def test_numbers_that_cannot_be_counted_on_do_not_count(clip: Clips, name: str) -> None:
     numbers = see(clip(name)).numbers

@@ -1,8 +1,9 @@
-"""`tests.integration.test_replay_workflow`, on PostgreSQL."""
+"""`tests.integration.test_replay_workflow` and `test_replay_endings`, on PostgreSQL."""
 
 import pytest
 
 from control.settings import LedgerSettings, Settings
+from tests.integration.test_replay_endings import *  # noqa: F403
 from tests.integration.test_replay_workflow import *  # noqa: F403
 from tests.services import PostgresqlServer
 

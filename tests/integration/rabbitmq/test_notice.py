@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import select
 
 from control.bus import names
@@ -14,6 +15,7 @@ from tests.mail import mail_server, plain
 FAILURES = 200
 
 
+@pytest.mark.slow  # what test_admin_notice shows on the embedded bus, of a thousand
 def test_two_hundred_failures_are_one_mail(works: Works) -> None:
     with mail_server() as server:
         mails = {
