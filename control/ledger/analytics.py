@@ -12,14 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 from sqlalchemy import Table, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.errors import Conflict
 from control.ledger import outbox
 from control.ledger.analytics_models import Sale, SaleRefund, StreamAnalytics, ViewEvent
-from control.ledger.base import Base, insert_new, now
+from control.ledger.base import Base, insert_into, insert_new, now
 
 AGGREGATE_AFTER_SECONDS: Final = 10
 """So long may pass between something new and the count of it; all that comes meanwhile is counted with it."""
@@ -87,7 +86,7 @@ def changed(session: Session, stream_id: str) -> bool:
     """Have the stream counted, where that is not on its way already; False where its events were removed (its sales
     are counted all the same). The stream's row stays locked until the transaction ends."""
     table = cast(Table, StreamAnalytics.__table__)
-    first = _dialect(session)(table).values(stream_id=stream_id, changes=1, counted=0)
+    first = insert_into(session, StreamAnalytics).values(stream_id=stream_id, changes=1, counted=0)
     again = {"changes": table.c.changes + 1}
     upsert = first.on_conflict_do_update(index_elements=["stream_id"], set_=again)
     seen = (table.c.scheduled_at, table.c.sealed_at, table.c.started_at, table.c.computed_at)
@@ -151,10 +150,6 @@ def recount_lost(session: Session, *, bus_is_empty: bool = False, limit: int = 1
     return len(found)
 
 
-def _dialect(session: Session) -> Any:
-    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-
-
 def _insert(session: Session, model: type[Base]) -> Any:
     """What is there already stays."""
-    return _dialect(session)(cast(Table, model.__table__)).on_conflict_do_nothing()
+    return insert_into(session, model).on_conflict_do_nothing()

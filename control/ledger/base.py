@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy import JSON, DateTime, Dialect, String, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 ID_LENGTH = 64
@@ -49,6 +49,12 @@ class Base(DeclarativeBase):
 def row_of(entity: Base) -> dict[str, Any]:
     """Its columns by name, for an insert past the ORM."""
     return {column.key: getattr(entity, column.key) for column in entity.__table__.columns}
+
+
+def insert_into(session: Session, model: type[Base]) -> Any:
+    """An insert of the session's dialect: what it does about a row that is there can be said."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return insert(cast(Table, model.__table__))
 
 
 def insert_new(model: type[Base], unique: str, *returning: str) -> dict[str, Any]:

@@ -6,16 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import Table, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.errors import Conflict, NotFound
 from control.ledger import notices, outbox
-from control.ledger.base import LOCK, now
+from control.ledger.base import LOCK, insert_into, now
 from control.ledger.notice_models import Bulk, Notice, Pace
 
 MOST_TRIES: Final = 6
@@ -36,7 +35,7 @@ def create(session: Session, bulk_id: str, content: dict[str, Any], recipients: 
     """
     told = json.dumps([content, list(recipients)], sort_keys=True, ensure_ascii=True)
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
-    row = _insert(session, Bulk).values(
+    row = insert_into(session, Bulk).values(
         id=bulk_id,
         fingerprint=fingerprint,
         content=content,
@@ -122,7 +121,7 @@ def take_turn(session: Session, provider: str, by: str, seconds: float) -> float
     """0.0: it is the turn of `by`, and the next is `seconds` from now, or when this one is over (`end_turn`). Else how
     many seconds to wait."""
     at = now()
-    first = _insert(session, Pace).values(provider=provider, free_at=at)
+    first = insert_into(session, Pace).values(provider=provider, free_at=at)
     session.execute(first.on_conflict_do_nothing(index_elements=["provider"]))
     pace = session.get_one(Pace, provider, with_for_update=LOCK, populate_existing=True)
     if pace.held_by not in (None, by) and pace.held_until and pace.held_until > at:
@@ -170,8 +169,3 @@ def send_lost(session: Session, *, bus_is_empty: bool = False) -> int:
     for bulk_id in found:
         send_next(session, bulk_id)
     return len(found)
-
-
-def _insert(session: Session, model: type[Any]) -> Any:
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    return insert(cast(Table, model.__table__))

@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast
 
-from sqlalchemy import Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from control.errors import IdempotencyKeyInUse, IdempotencyKeyReused
-from control.ledger.base import now
+from control.ledger.base import insert_into, now
 from control.ledger.order_models import IdempotencyKey
 
 
@@ -71,8 +69,7 @@ def keep(session: Session, answers: Sequence[tuple[str, str, Answer]]) -> set[st
         }
         for key, asked, answer in sorted(answers, key=lambda one: one[0])
     ]
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = insert(cast(Table, IdempotencyKey.__table__)).values(rows)
+    statement = insert_into(session, IdempotencyKey).values(rows)
     added = session.scalars(statement.on_conflict_do_nothing(index_elements=["key"]).returning(IdempotencyKey.key))
     return set(added.all())
 

@@ -21,13 +21,12 @@ from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import Table, Update, bindparam, delete, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.bus.names import CATALOGUE, TaskSpec
 from control.errors import NotFound
 from control.ledger import outbox
-from control.ledger.base import ID_LENGTH, LOCK, insert_new, new_id, now
+from control.ledger.base import ID_LENGTH, LOCK, insert_into, insert_new, new_id, now
 from control.ledger.notice_models import KEY_LENGTH, UNFINISHED, Contact, Notice, Suppression
 
 LOCALES: Final = ("zh-TW", "en")
@@ -218,8 +217,7 @@ def address_hash(address: str) -> str:
 
 def suppress(session: Session, address: str, reason: str) -> None:
     """Send no more mail there. Who `unsubscribed` gets none in bulk; that a mailbox is gone weighs more."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(cast(Table, Suppression.__table__)).values(address_hash=address_hash(address), reason=reason, at=now())
+    row = insert_into(session, Suppression).values(address_hash=address_hash(address), reason=reason, at=now())
     weaker = Suppression.reason == UNSUBSCRIBED
     session.execute(
         row.on_conflict_do_update(index_elements=["address_hash"], set_={"reason": reason, "at": now()}, where=weaker)
@@ -253,7 +251,6 @@ def contact(session: Session, seller_id: str | None) -> Contact | None:
 def set_contact(session: Session, seller_id: str, *, email: str, name: str | None, locale: str) -> Contact:
     """From now on the seller is told there."""
     values = {"email": email, "name": name, "locale": locale, "updated_at": now()}
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(cast(Table, Contact.__table__)).values(seller_id=seller_id, **values)
+    row = insert_into(session, Contact).values(seller_id=seller_id, **values)
     session.execute(row.on_conflict_do_update(index_elements=["seller_id"], set_=values))
     return session.get_one(Contact, seller_id, populate_existing=True)

@@ -8,13 +8,13 @@ from typing import cast
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.errors import NotFound
 from control.ledger import days, outbox
 from control.ledger.analytics_models import DailyReport
+from control.ledger.base import insert_into
 from control.ledger.figures import CurrencyTotal, DayFigures
 
 WHOLE = ""
@@ -38,10 +38,9 @@ def figures_of(session: Session, day: str, zone: str) -> dict[str, DayFigures]:
 def save(session: Session, figures: DayFigures, csv_key: str, as_of: datetime) -> None:
     """Keep the report, unless there is one that was made of newer facts."""
     table = cast(Table, DailyReport.__table__)
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     key = {"day": figures.day, "zone": figures.zone, "seller_id": figures.seller_id or WHOLE}
     made = {"data": figures.model_dump(mode="json"), "csv_key": csv_key, "created_at": as_of}
-    row = insert(table).values(key | made)
+    row = insert_into(session, DailyReport).values(key | made)
     older = table.c.created_at <= row.excluded.created_at
     session.execute(row.on_conflict_do_update(index_elements=list(key), set_=made, where=older))
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Table, exists, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, exists, select
 from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.ledger import inventory, notices, orders, outbox
-from control.ledger.base import now
+from control.ledger.base import insert_into, now
 from control.ledger.order_models import Order, OrderLine
 from control.ledger.task_models import TaskRow
 
@@ -113,8 +112,7 @@ def _look_then(session: Session, expires_at: datetime, seconds: float) -> None:
     bind = session.get_bind()
     if _last_look.get(bind) == task_id:
         return
-    insert = sqlite.insert if bind.dialect.name == "sqlite" else postgresql.insert
-    row = insert(cast(Table, TaskRow.__table__)).values(
+    row = insert_into(session, TaskRow).values(
         id=task_id, task=spec.name, queue=spec.queue, key=None, state="PENDING", created_at=now()
     )
     first = row.on_conflict_do_nothing(index_elements=["id"]).returning(TaskRow.id)

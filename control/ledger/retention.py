@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from sqlalchemy import Table, delete, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from control.ledger import analytics, replays
 from control.ledger.analytics_models import StreamAnalytics, ViewEvent
-from control.ledger.base import now
+from control.ledger.base import insert_into, now
 from control.ledger.models import EventRow, Part, Replay, Stream
 
 REMOVING: Final = "removing"
@@ -71,8 +70,7 @@ def _may_go(replay: Replay, before: datetime) -> bool:
 def _locked(session: Session, stream_id: str) -> Any:
     """The stream's row of figures, made where there is none; others that bring something new wait."""
     table = cast(Table, StreamAnalytics.__table__)
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(table).values(stream_id=stream_id, changes=0, counted=0)
+    row = insert_into(session, StreamAnalytics).values(stream_id=stream_id, changes=0, counted=0)
     touched = row.on_conflict_do_update(index_elements=["stream_id"], set_={"changes": table.c.changes})
     return session.execute(touched.returning(table.c.changes, table.c.counted, table.c.sealed_at)).one()
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import Table, bindparam, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from control.bus import names
 from control.ledger import outbox
-from control.ledger.base import new_id, now
+from control.ledger.base import insert_into, new_id, now
 from control.ledger.models import Replay, Stream
 from control.ledger.webhook_models import WebhookDelivery, WebhookEndpoint
 
@@ -73,10 +72,9 @@ def tell(
     """One delivery an endpoint, but for those that have one known as `known_as`; their ids."""
     at = now()
     body = json.dumps({"type": event, "timestamp": at.isoformat(), "data": data}, separators=(",", ":"))
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     made = []
     for endpoint in endpoints:
-        row = insert(cast(Table, WebhookDelivery.__table__)).values(
+        row = insert_into(session, WebhookDelivery).values(
             id=new_id("whd"),
             endpoint_id=endpoint.id,
             event_id=known_as,

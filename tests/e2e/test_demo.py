@@ -10,10 +10,16 @@ import pytest
 
 from tests.e2e.browser import play_and_check
 from tests.e2e.commands import run, started, wait_for
+from tests.e2e.recordings import make
 
 
-def test_it_fetches_the_replay_back_and_ends(tmp_path: Path) -> None:
-    done = run("demo", "--exit", cwd=tmp_path, timeout=200)
+@pytest.fixture
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("recordings") / "live.mp4", seconds=7)
+
+
+def test_of_a_recording_of_ones_own_it_fetches_the_replay_back_and_ends(tmp_path: Path, recording: Path) -> None:
+    done = run("demo", "--source", recording, "--exit", cwd=tmp_path, timeout=200)
     assert done.returncode == 0, done.stderr
     ended = ("the stream ended:", "replay.playable:", "replay.completed:", "fetched back and checked:")
     for line in ("paid and confirmed:", *ended):
