@@ -161,7 +161,7 @@ def _check(master: str) -> None:
         "fetched back and checked",
         f"{report.rules} rules, {len(video)} rungs, {frames} frames decoded, {length} of replay",
     )
-    _say("took", f"{time.monotonic() - started:.1f} s")
+    _say("checked in", f"{time.monotonic() - started:.1f} s")
 
 
 def _call(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def media(*, quick: bool) -> None:
         compare(work, seconds=60, rounds=3)
         if quick:
             return
-        compare(work, seconds=180, rounds=2)
+        compare(work, seconds=300, rounds=2)
         grow(work)
         planning(work)
     pictures.main()
