@@ -13,6 +13,7 @@ import imageio_ffmpeg
 
 from control.bus.messages import AudioRendition, Chunk, IFrame, Plan, Rung, Segment, Track
 from media_worker.boxes import Fragment, parse_fragments, parse_init
+from media_worker.verify import Report
 from pipelines.playlists import (
     IFRAME_PLAYLIST,
     INIT,
@@ -175,3 +176,7 @@ def build(folder: Path) -> Hls:
     hls = Hls(folder, plan_of(sizes), video, {"audio": cut(source / "audio.mp4", folder / "audio", [1])})
     hls.write_playlists()
     return hls
+
+
+def broken_rules(report: Report) -> set[str]:
+    return {finding.rule for finding in report.findings}

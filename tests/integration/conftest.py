@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from control.settings import Settings
 from control.storage import LocalStore
 from tests.api_server import Api, serving
 from tests.conftest import API_KEY
+from tests.hls_clips import Hls, build
 
 
 @pytest.fixture
@@ -24,3 +27,17 @@ def api(settings: Settings, ledger: Ledger, local_store: LocalStore) -> Iterator
         headers = {"Authorization": f"Bearer {API_KEY}"}
         with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
             yield Api(app, ledger, local_store, settings, client, stranger, woken)
+
+
+@pytest.fixture(scope="module")
+def correct(tmp_path_factory: pytest.TempPathFactory) -> Hls:
+    """HLS that breaks no rule."""
+    return build(tmp_path_factory.mktemp("hls") / "correct")
+
+
+@pytest.fixture
+def hls(correct: Hls, tmp_path: Path) -> Hls:
+    """A copy of it to be broken."""
+    folder = tmp_path / "hls"
+    shutil.copytree(correct.folder, folder)
+    return Hls(folder, correct.plan, dict(correct.video), dict(correct.audio))
