@@ -15,6 +15,7 @@ from control.ledger.engine import Ledger
 
 log = logging.getLogger("afterlive.cleanup")
 _TASKS_KEPT: Final = timedelta(days=7)
+_UNTOLD_KEPT: Final = timedelta(days=90)  # nothing waits in a queue for that long
 _NOTICES_KEPT: Final = timedelta(days=90)
 _FAILURES_KEPT: Final = timedelta(days=90)
 _WEBHOOKS_KEPT: Final = timedelta(days=30)
@@ -24,11 +25,12 @@ _BATCH: Final = 2000
 
 
 def forget_tasks(ledger: Ledger, check: Callable[[], None] = lambda: None) -> tuple[int, int]:
-    """Remove tasks that ended over a week ago, and failures that were replayed or discarded over 90 days ago; how many
-    of each. Messages to people go after as long, to other systems after 30 days. `check` is called in between, and may
-    raise."""
+    """Remove tasks that ended over a week ago, or began over 90 days ago and never told; and failures that were
+    replayed or discarded over 90 days ago; how many of each. Messages to people go after as long, to other systems
+    after 30 days. `check` is called in between, and may raise."""
     failed = _all(ledger, failures.forget, now() - _FAILURES_KEPT, check)
     ended = _all(ledger, tasks.forget, now() - _TASKS_KEPT, check)
+    ended += _all(ledger, tasks.forget_untold, now() - _UNTOLD_KEPT, check)
     _all(ledger, notices.forget, now() - _NOTICES_KEPT, check)
     _all(ledger, nodes.forget, now() - _NODES_KEPT, check)
     _all(ledger, webhook_deliveries.forget, now() - _WEBHOOKS_KEPT, check)

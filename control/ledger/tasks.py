@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import Exists, Select, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -95,9 +95,23 @@ def forget(session: Session, before: datetime, limit: int) -> int:
     """Remove those that ended before a moment so far back that no message of theirs can still come, at most `limit`;
     how many. One that failed may be replayed: it is kept as long as its failure is, or an effect it had after all would
     count twice."""
-    failed = select(FailedTask.id).where(FailedTask.task_id == TaskRow.id).exists()
-    old = select(TaskRow.id).where(TaskRow.finished_at < before, ~failed).order_by(TaskRow.finished_at).limit(limit)
-    gone = session.execute(delete(TaskRow).where(TaskRow.id.in_(old)))
+    old = select(TaskRow.id).where(TaskRow.finished_at < before, ~_failed()).order_by(TaskRow.finished_at).limit(limit)
+    return _delete(session, old)
+
+
+def forget_untold(session: Session, before: datetime, limit: int) -> int:
+    """Remove those that were decided on before a moment long ago and never told how they ended, as the parts of a
+    replay that was cancelled; at most `limit`; how many."""
+    untold = TaskRow.finished_at.is_(None) & (TaskRow.created_at < before)
+    return _delete(session, select(TaskRow.id).where(untold, ~_failed()).limit(limit))
+
+
+def _failed() -> Exists:
+    return select(FailedTask.id).where(FailedTask.task_id == TaskRow.id).exists()
+
+
+def _delete(session: Session, chosen: Select[str]) -> int:
+    gone = session.execute(delete(TaskRow).where(TaskRow.id.in_(chosen)))
     return int(gone.rowcount)  # type: ignore[attr-defined]
 
 

@@ -319,7 +319,8 @@ def test_what_nobody_asks_for_any_more_is_forgotten(ledger: Ledger, monkeypatch:
             _ended(session, f"old-{number}", ago)
         _ended(session, "young", ago + timedelta(days=2))
         _ended(session, "of-a-failure", ago)
-        session.add(TaskRow(**tasks.pending("running", NOTICE, None, datetime.now(UTC))))
+        session.add(TaskRow(**tasks.pending("running", NOTICE, None, ago)))
+        session.add(TaskRow(**tasks.pending("never-told", NOTICE, None, long_ago)))
     for name in ("open", "young-one", "seen-to-yesterday", "discarded", "replayed"):
         fail(ledger, task_id="of-a-failure" if name == "open" else name, origin=name)
     with ledger.write() as session:
@@ -332,8 +333,8 @@ def test_what_nobody_asks_for_any_more_is_forgotten(ledger: Ledger, monkeypatch:
         for action in failures.actions(session, rows["discarded"].id):
             action.at = long_ago
     checked: list[int] = []
-    assert forget_tasks(ledger, lambda: checked.append(1)) == (5, 2)
-    assert len(checked) == 5 + 3  # and once each for messages to people, those to other systems, and nodes
+    assert forget_tasks(ledger, lambda: checked.append(1)) == (6, 2)
+    assert len(checked) == 6 + 3  # and once each for messages to people, those to other systems, and nodes
     assert forget_tasks(ledger) == (0, 0)
     with ledger.read() as session:
         assert {row.origin for row in session.scalars(select(FailedTask))} == {"open", "young-one", "seen-to-yesterday"}
