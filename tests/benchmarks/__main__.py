@@ -58,21 +58,22 @@ def media(*, quick: bool) -> None:
         compare(work, seconds=60, rounds=3)
         if quick:
             return
+        compare(work, seconds=60, rounds=2, size="1920x1080", kbps=8000)
         compare(work, seconds=300, rounds=2)
         grow(work)
         planning(work)
     pictures.main()
 
 
-def compare(work: Path, seconds: int, rounds: int) -> None:
+def compare(work: Path, seconds: int, rounds: int, *, size: str = "1280x720", kbps: int = 4000) -> None:
     """The whole job (probe to published, sound, thumbnails, storyboard, checks) against the peer's ladder alone.
 
     Each in turn, `rounds` times; the fastest of each counts: a machine that others share is never faster than it is.
     """
-    source = make_recording(work / f"compare-{seconds}.mp4", "1280x720", seconds)
+    source = make_recording(work / f"compare-{size}-{seconds}.mp4", size, seconds, kbps=kbps)
     plan = planned(source)
     rungs = ", ".join(rung.name for rung in plan.rungs)
-    print(f"{seconds} s of 720p30 → {rungs}, {plan.preset}; {rounds} rounds, seconds", flush=True)
+    print(f"{seconds} s of {size} at 30 fps → {rungs}, {plan.preset}; {rounds} rounds, seconds", flush=True)
     theirs: dict[str, list[float]] = {way: [] for way in peer.WAYS}
     mine: list[ours.Measured] = []
     for _ in range(rounds):
