@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control.bus import names
 from control.bus.failure import Failure
+from control.bus.memory import look_up
 from control.bus.messages import PartProblem
 from control.bus.names import CATALOGUE, FAILED, QUEUES, business_key
 from control.bus.publish import FAILURE, PUBLISHED_AT, without_secrets
@@ -57,6 +58,7 @@ class Clerk(ConsumerMixin):
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         self.should_stop = True
+        look_up()  # of the in-process broker; another's has it look each second
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 

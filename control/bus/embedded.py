@@ -28,7 +28,7 @@ from control.bus.capabilities import report_of
 from control.bus.clerk import Clerk
 from control.bus.context import name_node
 from control.bus.heartbeat import Heartbeat
-from control.bus.memory import Channel, Transport, look_up
+from control.bus.memory import Channel, Transport
 from control.bus.relay import Relay
 from control.errors import ConfigurationError
 from control.ledger import nodes
@@ -103,8 +103,6 @@ class Embedded:
         """Ends the workers; what runs is cut off, and goes on at the next start."""
         cancellations.halt()
         self._clock.stop()
-        self.clerk.should_stop = True
-        look_up()
         self.clerk.stop()
         if self._heartbeat:
             self._heartbeat.stop()

@@ -100,7 +100,7 @@ def test_killed_while_working_it_goes_on_at_the_next_start(home: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow  # a longer piece of the same story is told below
+@pytest.mark.slow  # a longer piece of the same story is told above
 def test_accepted_and_killed_at_once_it_is_made_all_the_same(home: Path) -> None:
     with up(home) as first:
         stream_id = first.end("Accepted", "short.mp4")
