@@ -17,7 +17,7 @@ from control.bus.messages import Progress
 from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
 
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.25  # a cancel is heard within it
 _TAIL_BYTES: Final = 8192
 _LONGEST_REASON: Final = 300
 _ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")

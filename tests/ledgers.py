@@ -3,6 +3,7 @@ would take."""
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from functools import lru_cache
@@ -24,7 +25,9 @@ def migrated(url: str) -> Ledger:
 
 @lru_cache(maxsize=1)
 def _template() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="afterlive-tests-")) / "ledger.sqlite"
+    folder = tempfile.mkdtemp(prefix="afterlive-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "ledger.sqlite"
     made = Ledger(f"sqlite:///{path}")
     made.upgrade()
     made.close()

@@ -29,9 +29,11 @@ def replay(source: Path, out: Path, **environment: str) -> Measured:
     """Make the replay of `source`, with more in the `environment`."""
     shutil.rmtree(out, ignore_errors=True)
     command = [str(Path(sys.executable).with_name("afterlive")), "replay", str(source), "--out", str(out), "--json"]
+    # As installed: its bytecode is kept from one run to the next.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=kept | environment
     ) as process:
         watched = psutil.Process(process.pid)
         peak = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.shop import Shop
 
 _OVER: Final = ("sold_out", "refunded", "confirmed", "cancelled", "expired")
 _home = Path(tempfile.mkdtemp(prefix="afterlive-orders-"))
+atexit.register(shutil.rmtree, _home, ignore_errors=True)  # where the module is only looked at, too
 _ledger = Ledger(f"sqlite:///{_home / 'ledger.sqlite'}")
 
 
@@ -36,7 +38,6 @@ def setup_module() -> None:
 
 def teardown_module() -> None:
     _ledger.close()
-    shutil.rmtree(_home)
 
 
 class Orders(RuleBasedStateMachine):
