@@ -20,7 +20,7 @@ class Work:
         *,
         cancelled: threading.Event | None = None,
         reporter: Callable[[Progress], None] | None = None,
-        report_every_seconds: float = 2.0,
+        report_every_seconds: float = 3.5,
     ) -> None:
         self.key = key
         self.limit_seconds = limit_seconds

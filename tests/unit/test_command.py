@@ -22,7 +22,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,flv,live_flv,mpegts,mpeg,mpegvi
 ADDRESS = "file:/recordings/a.mp4"
 QUIET = [
     "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error", "-y",
-    "-progress", "pipe:1", "-stats_period", "0.5",
+    "-progress", "pipe:1", "-stats_period", "2",
 ]  # fmt: skip
 LADDER = (Step(short_side=720, kbps=3000, fast_kbps=4500), Step(short_side=360, kbps=400, max_fps=30))
 NTSC = Fraction(30000, 1001)
