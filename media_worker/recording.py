@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from control.bus.messages import MediaInfo, Note, RecordingJob
+from control.bus.names import PROBED
 from control.bus.work import Work
 from control.errors import RecordingMissing
 from control.recordings import check_recording_file
@@ -58,6 +59,8 @@ def _with_complexity(info: MediaInfo, address: str, settings: MediaSettings, wor
     """What rates are chosen by; a ladder of one's own is taken as it is, and needs none."""
     if settings.ladder or not settings.content_aware:
         return info
+    # Sound and pictures can be made meanwhile.
+    work.tell(PROBED, info)
     return info.model_copy(update={"complexity": measure_complexity(address, info.video, settings, work)})
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from control import telemetry
 from control.bus import names
-from control.bus.messages import ChunkResult, MediaInfo, PartProblem, Problem
+from control.bus.messages import ChunkResult, MediaInfo, PartProblem, Plan, Problem
 from control.errors import AfterliveError, OutputRejected
 from control.ledger import events, nodes, outbox, parts, replays
 from control.ledger.base import now
@@ -53,9 +53,9 @@ def part_done(
     if replay.run != run or replay.state not in replays.ACTIVE:
         _clean_up_after(session, replay, run)
         return
-    if name == "recording":
+    if name in ("recording", names.PROBED):
         if replay.state == "probing":
-            _plan(session, replay, result, settings)
+            (_plan if name == "recording" else _begin)(session, replay, result, settings)
         return
     if name.startswith("chunk-"):
         whole = _whole(session, replay, name, result)
@@ -155,26 +155,55 @@ def send_next(session: Session, replay: Replay, settings: MediaSettings) -> None
         _send(session, replay, part)
 
 
-def _plan(session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings) -> None:
+def _begin(session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings) -> None:
+    """The recording is known, but not yet how many bits it needs: sound and pictures need not wait for that."""
+    if (made := _facts(session, replay, result, settings)) is None:
+        return
+    info, plan = made
+    replays.touch(session, replay.id, info=info.model_dump(mode="json"), plan=plan.model_dump(mode="json"))
+    session.refresh(replay, ("info", "plan", "version"))
+    _add_parts(session, replay, plan)
+    send_next(session, replay, settings)
+
+
+def _facts(
+    session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings
+) -> tuple[MediaInfo, Plan] | None:
+    """What the recording is, and the plan; None where there can be none, and the replay has failed."""
     try:
         info = MediaInfo.model_validate(result)
         there = nodes.alive(session, settings.node_lost_seconds)
-        plan = pin(make_plan(info, settings), info.video.bit_depth, there)
+        return info, pin(make_plan(info, settings), info.video.bit_depth, there)
     except Exception as error:
         log.warning("replay=%s cannot be planned", replay.id, exc_info=not isinstance(error, AfterliveError))
         part_failed(session, replay.id, replay.run, "recording", Problem.of(error), settings)
-        return
-    if not parts.mark_done(session, replay.id, "recording", result):
-        return
+        return None
+
+
+def _add_parts(session: Session, replay: Replay, plan: Plan) -> None:
+    """Those that do not depend on what the content needs; some may be there."""
+    known = {part.name for part in parts.of_replay(session, replay.id)}
     for kind, count in (("audio", len(plan.audio)), ("pictures", 1)):
         for number in range(count):
-            parts.add(session, replay.id, kind, number)
+            if parts.name(kind, number) not in known:
+                parts.add(session, replay.id, kind, number)
+    session.flush()
+
+
+def _plan(session: Session, replay: Replay, result: dict[str, Any], settings: MediaSettings) -> None:
+    if (made := _facts(session, replay, result, settings)) is None:
+        return
+    info, plan = made
+    if not parts.mark_done(session, replay.id, "recording", result):
+        return
+    _add_parts(session, replay, plan)
     for chunk in plan.chunks:
         parts.add(session, replay.id, "chunk", chunk.index, total_frames=chunk.frames)
+    without_pictures = [note for note in replay.notes or () if note["code"] == _NO_PICTURES]
     changes = {
         "info": info.model_dump(mode="json"),
         "plan": plan.model_dump(mode="json"),
-        "notes": [note.model_dump() for note in info.notes],
+        "notes": [*(note.model_dump() for note in info.notes), *without_pictures],
         "frames_total": plan.frames,
         "planned_at": now(),
     }

@@ -60,6 +60,8 @@ class Studio:
         """Encoder → what is raised where a chunk is to be made with it, finally."""
         self.held: set[str] = set()
         """Parts that are not finished before `release`."""
+        self.tells = True
+        """Of what a recording is, as soon as that is known."""
         self.complexity: Complexity | None = None
         self.size_bytes = 1
         self.made: list[str] = []
@@ -82,13 +84,15 @@ class Studio:
         ]
 
     def recording(self, job: RecordingJob, work: Work) -> MediaInfo:
+        stem = Path(job.source).stem
+        seconds = float(stem.removesuffix("s")) if stem.endswith("s") and stem[:-1].isdigit() else self.seconds
+        track = facts.video(640, 360, seconds=seconds)
+        found = facts.info(track, facts.audio(end_seconds=seconds))
+        found = found.model_copy(update={"source": job.source, "size_bytes": self.size_bytes})
+        if self.tells and job.part not in self.errors:
+            work.tell(names.PROBED, found)
         with self._making(job, work):
-            stem = Path(job.source).stem
-            seconds = float(stem.removesuffix("s")) if stem.endswith("s") and stem[:-1].isdigit() else self.seconds
-            track = facts.video(640, 360, seconds=seconds)
-            found = facts.info(track, facts.audio(end_seconds=seconds))
-            changes = {"source": job.source, "complexity": self.complexity, "size_bytes": self.size_bytes}
-            return found.model_copy(update=changes)
+            return found.model_copy(update={"complexity": self.complexity})
 
     def chunk(self, job: ChunkJob, work: Work) -> ChunkResult:
         store = _store()

@@ -109,6 +109,8 @@ GENERATE_STREAM_THUMBNAIL = TaskSpec(
 
 # What happens after what.
 HANDLE_FACT = TaskSpec("pipelines.handle_fact", DEFAULT, _quick, soft_seconds=60, hard_seconds=90)
+PROBED: Final = "probed"
+"""Told as a part that is done: what a recording is, while it is still looked at how many bits it needs."""
 PART_DONE = TaskSpec("pipelines.part_done", DEFAULT, _quick, soft_seconds=60, hard_seconds=90, key="replay_id")
 PART_FAILED = TaskSpec("pipelines.part_failed", DEFAULT, _quick, soft_seconds=60, hard_seconds=90, key="replay_id")
 PART_PROGRESS = TaskSpec(

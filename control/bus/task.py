@@ -242,6 +242,7 @@ def _work(self: Task[..., Any], spec: TaskSpec, job: Any) -> Work:
         spec.soft_seconds,
         cancelled=cancelled,
         reporter=lambda progress: _report(self, job, progress),
+        teller=lambda name, result: _tell(self, job, name, result),
     )
     work.check()
     return work
@@ -254,6 +255,14 @@ def _report(self: Task[..., Any], job: Any, progress: Progress) -> None:
         send(self.app, names.PART_PROGRESS, payload)
     except Exception as error:  # noqa: BLE001  progress is a courtesy; the work goes on without it
         log.warning("progress of %s/%s was not sent: %s", job.replay_id, job.part, error)
+
+
+def _tell(self: Task[..., Any], job: Any, name: str, result: BaseModel) -> None:
+    payload = {"replay_id": job.replay_id, "run": job.run, "part": name, "result": result.model_dump(mode="json")}
+    try:
+        send(self.app, names.PART_DONE, payload)
+    except Exception as error:  # noqa: BLE001  the task's own answer says it all once more
+        log.warning("%s of %s was not sent: %s", name, job.replay_id, error)
 
 
 def _observe_latency(self: Task[..., Any], spec: TaskSpec, queue: str) -> float:

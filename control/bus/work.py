@@ -1,10 +1,13 @@
-"""What a running task knows of its own run: how long it may go on, whether it was cancelled, where progress goes."""
+"""What a running task knows of its own run: how long it may go on, whether it was cancelled, where progress goes, and
+what is known before its end."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+
+from pydantic import BaseModel
 
 from control.bus.messages import Progress
 from control.errors import Cancelled, DeadlineExceeded
@@ -20,12 +23,14 @@ class Work:
         *,
         cancelled: threading.Event | None = None,
         reporter: Callable[[Progress], None] | None = None,
+        teller: Callable[[str, BaseModel], None] | None = None,
         report_every_seconds: float = 3.5,
     ) -> None:
         self.key = key
         self.limit_seconds = limit_seconds
         self._cancelled = cancelled or threading.Event()
         self._reporter = reporter
+        self._teller = teller
         self._every = report_every_seconds
         self._started = time.monotonic()
         self._reported = float("-inf")
@@ -57,3 +62,8 @@ class Work:
         if self._reporter and (finished or now - self._reported >= self._every):
             self._reported = now
             self._reporter(progress)
+
+    def tell(self, name: str, result: BaseModel) -> None:
+        """Pass on, under a name of its own, what others can begin with before the task's own answer."""
+        if self._teller:
+            self._teller(name, result)

@@ -25,6 +25,7 @@ from control.bus.task import task_of
 from control.bus.work import Work
 from control.errors import (
     AfterliveError,
+    BrokerUnavailable,
     ConfigurationError,
     EncoderBusy,
     InputError,
@@ -120,6 +121,41 @@ def test_progress_is_throttled_and_the_last_one_always_comes(settings: Settings,
         send(running.app, spec, {"job": Job().model_dump()})
         until(lambda: heard.to(names.PART_DONE) and len(heard.to(names.PART_PROGRESS)) == 2, "answers")
     assert [answer["progress"]["done_frames"] for answer in heard.to(names.PART_PROGRESS)] == [1, 100]
+
+
+def test_what_others_can_begin_with_is_told_under_its_own_name(settings: Settings, heard: Heard) -> None:
+    """Of the task's own end it says nothing: that comes with its answer, once."""
+
+    def body(job: Job, work: Work) -> Made:
+        work.tell("found", Made(frames=1))
+        return Made(frames=2)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        task_id = send(running.app, spec, {"job": Job(run=3).model_dump()})
+        until(lambda: len(heard.to(names.PART_DONE)) == 2, "both answers")
+    early, last = sorted(heard.to(names.PART_DONE), key=lambda answer: "task_id" in answer)
+    assert early == {"replay_id": "rep_1", "run": 3, "part": "found", "result": {"frames": 1}}
+    assert (last["part"], last["result"], last["task_id"]) == ("chunk-00000", {"frames": 2}, task_id)
+
+
+def test_what_cannot_be_told_early_does_not_stop_the_work(
+    settings: Settings, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise BrokerUnavailable(reason="nobody answers")
+
+    def body(job: Job, work: Work) -> Made:
+        with monkeypatch.context() as patched:
+            patched.setattr("control.bus.task.send", away)
+            work.tell("found", Made(frames=1))
+        return Made(frames=job.frames)
+
+    spec = work_spec()
+    with bus(settings, (spec, body), *heard.bodies(), modules=()) as running:
+        send(running.app, spec, {"job": Job().model_dump()})
+        until(lambda: heard.to(names.PART_DONE), "the answer")
+    assert [answer["part"] for answer in heard.to(names.PART_DONE)] == ["chunk-00000"]
 
 
 def test_progress_nobody_had_time_for_is_dropped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from control.bus.messages import Complexity, MediaInfo
+from control.bus.names import PROBED
 from control.bus.work import Work
 from control.errors import Cancelled, DeadlineExceeded
 from control.settings import MediaSettings
@@ -144,6 +146,19 @@ def test_cancel_and_the_task_s_own_end_are_heard(recordings: Path, settings: Med
         measure_complexity(f"file:{talk}", video, settings, Work("measure", 60, cancelled=stop))
     with pytest.raises(DeadlineExceeded):
         measure_complexity(f"file:{talk}", video, settings, Work("measure", 0.05))
+
+
+def test_what_the_recording_is_is_told_before_it_is_measured(
+    recordings: Path, settings: MediaSettings, tmp_path: Path
+) -> None:
+    told: list[tuple[str, BaseModel]] = []
+    work = Work("recording", 60, teller=lambda name, result: told.append((name, result)))
+    info = look_at(recordings / "talk.mp4", tmp_path, settings, work)
+    assert told == [(PROBED, info.model_copy(update={"complexity": None}))]
+    assert info.complexity
+    told.clear()
+    look_at(recordings / "talk.mp4", tmp_path, settings.model_copy(update={"content_aware": False}), work)
+    assert told == []  # the answer itself is as early
 
 
 def test_nothing_is_measured_where_it_is_not_asked_for(

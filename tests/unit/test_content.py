@@ -23,7 +23,7 @@ def recording(
     busy: tuple[int, int],
     width: int = 1280,
     height: int = 720,
-    rate: int = 30,
+    rate: int | Fraction = 30,
     *,
     source_kbps: int = 20_000,
     codec: str = "h264",
@@ -153,3 +153,13 @@ def test_whatever_is_measured_apple_s_limits_hold(
         assert rung.model_dump(exclude=changed) == ceiling.model_dump(exclude=changed)
     for above, below in zip(made.rungs, made.rungs[1:-1], strict=False):
         assert above.video_kbps >= below.video_kbps * 1.35
+
+
+@pytest.mark.parametrize("rate", [15, 25, 30, 50, Fraction(75, 2), Fraction(125, 2), 60, 90])
+@pytest.mark.parametrize("busy", [CATWALK, TALK, STILL])
+def test_sound_and_segments_do_not_depend_on_it(rate: int | Fraction, busy: tuple[int, int]) -> None:
+    """Sound is cut to the segments before the content is known; at odd rates too, where some rungs need even GOPs."""
+    facts = recording(busy, rate=rate)
+    early, made = plan(facts.model_copy(update={"complexity": None})), plan(facts)
+    for fact in ("frame_rate", "frames", "gop_frames", "segment_frames", "chunks", "audio"):
+        assert getattr(early, fact) == getattr(made, fact), fact
