@@ -26,6 +26,7 @@ from control.settings import MediaSettings, Settings
 from media_worker.encoders.checks import encoder_checks
 from media_worker.encoders.table import ENCODERS, Encoder
 from media_worker.ffmpeg import ffmpeg_path
+from media_worker.idle_group import own_group
 
 _PROBE_SECONDS: Final = 10
 _OLDEST_MAJOR: Final = 5
@@ -172,11 +173,15 @@ def _gives_way() -> Check:
     name = "gives way"
     if not hasattr(os, "SCHED_IDLE"):
         return info(name, "this system has no idle priority: latency-bound work belongs on other machines")
+    own = own_group()
+    if own and own.may_have_others:
+        return ok(name, "ffmpeg runs only where nobody else would, in a control group of its own (cpu.idle)")
     if _AUTOGROUP.exists() and _AUTOGROUP.read_text().strip() == "1":
         return info(
             name,
             "ffmpeg runs idle, and this kernel shares by session; where fast workers or the broker are here too, "
-            "'sysctl kernel.sched_autogroup_enabled=0' halves how long they wait for it",
+            "'sysctl kernel.sched_autogroup_enabled=0' halves how long they wait for it; better still is a worker that "
+            "may make a control group: as root, or by systemd's 'Delegate=cpu'",
         )
     return ok(name, "ffmpeg runs only where nobody else would")
 

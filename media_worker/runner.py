@@ -16,6 +16,7 @@ from typing import IO, Final
 from control.bus.messages import Progress
 from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
+from media_worker.idle_group import IDLE_GROUP
 
 _POLL_SECONDS: Final = 0.25  # a cancel is heard within it
 _TAIL_BYTES: Final = 8192
@@ -96,10 +97,11 @@ def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
 
 
 def _give_way(pid: int) -> None:
-    """Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (A kernel that
-    groups tasks by session lets that count within the session alone: the doctor tells.)"""
+    """Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (Without a
+    control group, a kernel that groups tasks by session lets that count within the session alone: the doctor tells.)"""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    IDLE_GROUP.join(pid)
 
 
 def _follow(process: subprocess.Popen[bytes], work: Work, progress: _ProgressReader) -> bytes:

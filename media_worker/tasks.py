@@ -29,6 +29,7 @@ from media_worker.chunk import make_chunk
 from media_worker.encoders.devices import gpus
 from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
+from media_worker.idle_group import IDLE_GROUP, own_group
 from media_worker.parts import find_part, store_part
 from media_worker.pictures import make_pictures
 from media_worker.recording import examine
@@ -45,6 +46,7 @@ def _clean(**_: Any) -> None:
     if removed := clean_scratch(settings.media):
         log.info("removed %d folders that workers left behind", removed)
     metrics.watch(settings.media)
+    IDLE_GROUP.open(own_group())
     # Before the first chunk, so that none is lost to a card that does not work.
     if gpus(settings.media):
         report(settings)

@@ -19,6 +19,7 @@ from control.bus.work import Work
 from control.errors import Cancelled, DeadlineExceeded, EncoderFailed
 from control.settings import MediaSettings
 from media_worker.ffmpeg import ffmpeg_path
+from media_worker.idle_group import IDLE_GROUP, NAME, own_group
 from media_worker.runner import run
 from tests.services import children
 
@@ -180,6 +181,30 @@ def test_it_takes_only_what_others_leave() -> None:
 
     run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
     assert os.SCHED_IDLE in seen
+
+
+def test_it_is_in_a_control_group_that_gives_way_to_all_others() -> None:
+    own = own_group()
+    if own is None or not own.may_have_others:
+        pytest.skip("no control group can be made here")
+    seen: set[str] = set()
+
+    def look(_: Progress) -> None:
+        seen.update(Path(f"/proc/{process.pid}/cgroup").read_text() for process in children() if process.is_running())
+
+    folder = own.folder / NAME
+    IDLE_GROUP.open(own)
+    try:
+        folder.rmdir()  # as another worker does when it ends
+        run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
+        assert any(f"/{NAME}\n" in groups for groups in seen)
+        assert (folder / "cpu.idle").read_text() == "1\n"
+        seen.clear()
+        run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300, gives_way=False)
+        assert not any(f"/{NAME}\n" in groups for groups in seen)
+    finally:
+        IDLE_GROUP.close()
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv here")
