@@ -25,7 +25,7 @@ QUIET: Final = (
     "-loglevel", "level+error",
     "-y",  # the folder is ours alone; a file in it is a torn earlier try
     "-progress", "pipe:1",  # machine-readable progress; stderr is for errors alone
-    "-stats_period", "2",
+    "-stats_period", "2",  # every second one is told of (`Work`)
 )  # fmt: skip
 
 # Final CMAF from each process: a fragment starts at each IDR, times are absolute, nothing hides in an edit list.

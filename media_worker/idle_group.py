@@ -34,9 +34,11 @@ class OwnGroup:
     @property
     def may_have_others(self) -> bool:
         """Whether a group can be made below it."""
-        if not (self.folder.is_dir() and os.access(self.folder, os.W_OK)):
+        try:
+            may_write = self.folder.is_dir() and os.access(self.folder, os.W_OK)
+            return may_write and (self.version == 1 or self._shares or not self._strangers())
+        except OSError:
             return False
-        return self.version == 1 or self._shares or not self._strangers()
 
     def prepare(self) -> None:
         """Version 2 has either processes or groups in a group: this process moves into one of its own."""
@@ -96,11 +98,9 @@ class IdleGroup:
 
     def open(self, own: OwnGroup | None) -> None:
         """Make it below `own`, if that may be done."""
-        if self.folder or own is None:
+        if self.folder or own is None or not own.may_have_others:
             return
         try:
-            if not own.may_have_others:
-                return
             own.prepare()
             _make(own.folder / NAME)
         except OSError as error:

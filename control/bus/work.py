@@ -24,7 +24,7 @@ class Work:
         cancelled: threading.Event | None = None,
         reporter: Callable[[Progress], None] | None = None,
         teller: Callable[[str, BaseModel], None] | None = None,
-        report_every_seconds: float = 3.5,
+        report_every_seconds: float = 3.5,  # each costs a transaction, beside what encodes
     ) -> None:
         self.key = key
         self.limit_seconds = limit_seconds

@@ -60,6 +60,7 @@ def media(*, quick: bool) -> None:
             return
         compare(work, seconds=60, rounds=2, size="1920x1080", kbps=8000)
         compare(work, seconds=300, rounds=2)
+        compare(work, seconds=600, rounds=1)
         grow(work)
         planning(work)
     pictures.main()

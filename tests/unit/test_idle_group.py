@@ -141,3 +141,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
     assert not OwnGroup(group(tmp_path), 1).may_have_others
     assert not OwnGroup(tmp_path / "gone", 1).may_have_others
+
+
+def test_a_group_without_the_kernel_s_files(tmp_path: Path) -> None:
+    assert not OwnGroup(tmp_path, 2).may_have_others

@@ -282,7 +282,7 @@ def test_prometheus_sees_all_that_dashboards_and_alerts_ask_for(
 
         shop.until(counted, f"{wanted} is counted")
         assert gained["put"] > gained["made"] > 0
-        assert prometheus.value("max(afterlive_backlog_frames)") == 0
+        shop.until(lambda: prometheus.value("max(afterlive_backlog_frames)") == 0, "nothing is left to be made")
 
 
 def do_business(shop: Shop, round: int) -> None:
