@@ -71,17 +71,16 @@ def own_group(proc: Path = _PROC) -> OwnGroup | None:
         groups = [line.split(":", 2) for line in (proc / "cgroup").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
+    found: dict[int, OwnGroup] = {}
     for mount in mounts:
         root, folder, (kind, _, options) = mount[3], Path(mount[4]), mount[mount.index("-") + 1 :][:3]
-        for _, controllers, path in groups:
-            if kind == "cgroup" and "cpu" in options.split(",") and "cpu" in controllers.split(","):
-                return OwnGroup(_below(folder, root, path), 1)
-    for mount in mounts:
-        root, folder, kind = mount[3], Path(mount[4]), mount[mount.index("-") + 1]
         for number, controllers, path in groups:
-            if kind == "cgroup2" and (number, controllers) == ("0", ""):
-                return OwnGroup(_below(folder, root, path), 2)
-    return None
+            if kind == "cgroup" and "cpu" in options.split(",") and "cpu" in controllers.split(","):
+                found.setdefault(1, OwnGroup(_below(folder, root, path), 1))
+            elif kind == "cgroup2" and (number, controllers) == ("0", ""):
+                found.setdefault(2, OwnGroup(_below(folder, root, path), 2))
+    # Where both are mounted, version 2 does not have the processors.
+    return found.get(1) or found.get(2)
 
 
 def _below(folder: Path, root: str, path: str) -> Path:

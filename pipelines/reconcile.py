@@ -17,7 +17,7 @@ from pipelines import replay as flow
 from pipelines.jobs import job_of
 
 log = logging.getLogger("afterlive.reconcile")
-# A running part reports every second or so; a queued one does not, so queues are given time.
+# A running part reports every few seconds; a queued one does not, so queues are given time.
 _SILENT: Final = timedelta(minutes=15)
 _STUCK: Final = timedelta(minutes=2)
 

@@ -53,9 +53,13 @@ def part_done(
     if replay.run != run or replay.state not in replays.ACTIVE:
         _clean_up_after(session, replay, run)
         return
-    if name in ("recording", names.PROBED):
+    if name == names.PROBED:
         if replay.state == "probing":
-            (_plan if name == "recording" else _begin)(session, replay, result, settings)
+            _begin(session, replay, result, settings)
+        return
+    if name == "recording":
+        if replay.state == "probing":
+            _plan(session, replay, result, settings)
         return
     if name.startswith("chunk-"):
         whole = _whole(session, replay, name, result)

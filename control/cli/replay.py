@@ -31,7 +31,7 @@ from control.settings import LedgerSettings, MediaSettings, Settings, StorageSet
 PRIVATE: Final = ".afterlive"
 _STREAM: Final = "replay"
 _ENDS: Final = ("completed", "failed")
-_LOOK_EVERY_SECONDS: Final = 2.0  # as often as progress is told of; the end is seen at once
+_LOOK_EVERY_SECONDS: Final = 2.0  # each chunk tells of its progress every four, in turn; the end is seen at once
 _HEED_EVERY_SECONDS: Final = 0.25
 
 
