@@ -19,7 +19,7 @@ from control.bus.work import Work
 from control.errors import Cancelled, DeadlineExceeded, EncoderFailed
 from control.settings import MediaSettings
 from media_worker.ffmpeg import ffmpeg_path
-from media_worker.idle_group import IDLE_GROUP, NAME, own_group
+from media_worker.idle_group import IdleGroup, own_group
 from media_worker.runner import run
 from tests.services import children
 
@@ -183,27 +183,30 @@ def test_it_takes_only_what_others_leave() -> None:
     assert os.SCHED_IDLE in seen
 
 
-def test_it_is_in_a_control_group_that_gives_way_to_all_others() -> None:
+def test_it_is_in_a_control_group_that_gives_way_to_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     own = own_group()
     if own is None or not own.may_have_others:
         pytest.skip("no control group can be made here")
+    name, encoders = f"afterlive-test-{os.getpid()}", IdleGroup()  # other tests' workers share the usual one
+    monkeypatch.setattr("media_worker.idle_group.NAME", name)
+    monkeypatch.setattr("media_worker.runner.IDLE_GROUP", encoders)
     seen: set[str] = set()
 
     def look(_: Progress) -> None:
         seen.update(Path(f"/proc/{process.pid}/cgroup").read_text() for process in children() if process.is_running())
 
-    folder = own.folder / NAME
-    IDLE_GROUP.open(own)
+    folder = own.folder / name
+    encoders.open(own)
     try:
         folder.rmdir()  # as another worker does when it ends
         run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
-        assert any(f"/{NAME}\n" in groups for groups in seen)
+        assert any(f"/{name}\n" in groups for groups in seen)
         assert (folder / "cpu.idle").read_text() == "1\n"
         seen.clear()
         run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300, gives_way=False)
-        assert not any(f"/{NAME}\n" in groups for groups in seen)
+        assert not any(f"/{name}\n" in groups for groups in seen)
     finally:
-        IDLE_GROUP.close()
+        encoders.close()
     assert not folder.exists()
 
 
