@@ -159,8 +159,8 @@ def test_the_summary_is_of_what_is_in_the_store(settings: Settings, studio: Stud
 def test_what_is_published_once_was_playable_then(settings: Settings, studio: Studio) -> None:
     studio.held = {"audio"}
     with backend(settings, studio) as made:
-        made.end(recording="6s.mp4")
-        until(lambda: len(studio.made) == 3, "recording, chunk and pictures are done")
+        replay_id = made.end(recording="6s.mp4")
+        until(lambda: len(made.parts(replay_id, state="done")) == 3, "recording, chunk and pictures are done")
         studio.release()
         view = made.wait("completed")
         times = json.loads(made.store.get_bytes(view.prefix + "replay.json"))["timings"]
