@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 import pipelines.checkout  # noqa: F401  (as workers do: it knows what follows from a payment)
 from control.bus import names
 from control.bus.context import Delivery, working_on
 from control.bus.work import Work
+from control.gateways.base import Checkout
 from control.gateways.ecpay.client import Ecpay
 from control.ledger import inventory, orders, payment_notices, payments
 from control.ledger.base import new_id, now
@@ -21,12 +22,14 @@ from control.ledger.models import OutboxRow
 from control.ledger.order_models import Order, OrderLine, Product
 from control.ledger.payment_models import Payment
 from notify_worker.tasks import payment as tasks
-from tests.ecpay import body, notice, payment_settings
+from tests.ecpay import FakeEcpay, body, notice, payment_settings
 
 PAID_ONCE: Final = ["reserved", "paid", "confirmed"]
 """What became of an order that was reserved, and paid."""
 ECPAY: Final = Ecpay(payment_settings())
 """Of which nothing is asked over the network."""
+FAILED: Final = {"RtnCode": "10100248"}
+"""What a notice of a failure says."""
 _BODIES: Final[dict[str, Callable[..., None]]] = {
     names.PROCESS_PAYMENT_WEBHOOK.name: tasks.process_payment_webhook.body,
     names.RETRY_FAILED_PAYMENT.name: tasks.retry_failed_payment.body,
@@ -142,3 +145,41 @@ def outcomes(ledger: Ledger, payment: Payment) -> list[str | None]:
     """What came of each notice of a payment, in the order they came."""
     with ledger.read() as session:
         return [one.outcome for one in payment_notices.of_trade(session, payment.trade_no)]
+
+
+def at_gateway(fake: FakeEcpay, ledger: Ledger, payment: Payment) -> None:
+    """The buyer's browser sent the form."""
+    order = order_of(ledger, payment)
+    form = ECPAY.checkout(
+        Checkout(
+            payment.id,
+            payment.trade_no,
+            order.id,
+            payment.amount_minor,
+            "TWD",
+            ("a",),
+            "en",
+            payment.created_at,
+            "http://127.0.0.1:9/",
+        )
+    )
+    assert fake.submit(form).status_code == 200
+
+
+def paid(fake: FakeEcpay, ledger: Ledger, **changes: Any) -> Payment:
+    """One that was paid, at the gateway too."""
+    payment = opened(ledger, **changes)
+    at_gateway(fake, ledger, payment)
+    fake.pay(payment.trade_no)
+    told(ledger, notice_of(payment, TradeNo=fake.trade(payment.trade_no)["TradeNo"]))
+    work_off(ledger)
+    assert now_is(ledger, payment.id).state == "paid"
+    return payment
+
+
+def aged(ledger: Ledger, payment: Payment, seconds: float) -> None:
+    """As if it had waited so long."""
+    before = now() - timedelta(seconds=seconds)
+    with ledger.write() as session:
+        values = {"waits_from": before, "created_at": before, "updated_at": before}
+        session.execute(update(Payment).where(Payment.id == payment.id).values(values))

@@ -58,7 +58,7 @@ def verified(made: Made, replay_id: str) -> None:
     assert set(summary["checks"].values()) == {True}
 
 
-@pytest.mark.slow  # test_encoder_fallback shows the one half of it, test_replay_encoders the other
+@pytest.mark.slow  # test_encoder_fallback shows the one half of it, test_replay_refused the other
 def test_a_gpu_makes_it_until_it_fails(settings: Settings, gpu: StandIn) -> None:
     """What it had made is made again by x264, and the whole fits together."""
     make(settings.media.recording_roots[0] / "a.mp4", seconds=16, size="640x360")

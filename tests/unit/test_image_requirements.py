@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.house.installed import installed_by
 from tests.scripts import load
-from tests.unit.test_house import installed_by
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docker" / "requirements.py"

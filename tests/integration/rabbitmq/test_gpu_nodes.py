@@ -95,7 +95,7 @@ def fleet(
     ledger.close()
 
 
-@pytest.mark.slow  # what test_replay_encoders shows on the in-process broker
+@pytest.mark.slow  # what test_replay_refused shows on the in-process broker
 def test_chunks_go_to_the_gpu_and_to_others_when_it_is_gone(fleet: Fleet) -> None:
     """kill -9 of the only GPU node in the middle of a replay: what waits for it is planned again."""
     gpu = fleet.media("gpu", "h264_nvenc", TEST_NODE_CHUNK_SECONDS="0.05")
