@@ -16,7 +16,9 @@ from typing import IO, Final
 from control.bus.messages import Progress
 from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
+from media_worker.giving_way import give_way, take_turns
 from media_worker.idle_group import IDLE_GROUP
+from media_worker.pacer import PACER
 
 _POLL_SECONDS: Final = 0.25  # a cancel is heard within it
 _TAIL_BYTES: Final = 8192
@@ -65,7 +67,7 @@ def run(
     """
     started = time.monotonic()
     progress = _ProgressReader(work, total_frames, total_seconds, on_metadata, hang_seconds)
-    with _start(command, gives_way) as process:
+    with PACER.pacing() if gives_way else contextlib.nullcontext(), _start(command, gives_way) as process:
         try:
             tail = _follow(process, work, progress)
         except BaseException:
@@ -92,16 +94,13 @@ def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
         start_new_session=True,  # Ctrl-C on the terminal is the worker's to handle
     )
     if gives_way:
-        _give_way(process.pid)
+        # Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (Without a
+        # control group, a kernel that groups tasks by session lets that count within one alone: the doctor tells.)
+        give_way(process.pid)
+        IDLE_GROUP.join(process.pid)
+    else:
+        take_turns(process.pid)
     return process
-
-
-def _give_way(pid: int) -> None:
-    """Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (Without a
-    control group, a kernel that groups tasks by session lets that count within the session alone: the doctor tells.)"""
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-    IDLE_GROUP.join(pid)
 
 
 def _follow(process: subprocess.Popen[bytes], work: Work, progress: _ProgressReader) -> bytes:

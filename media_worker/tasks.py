@@ -29,7 +29,9 @@ from media_worker.chunk import make_chunk
 from media_worker.encoders.devices import gpus
 from media_worker.encoders.report import report
 from media_worker.ffmpeg import ffmpeg_path
+from media_worker.giving_way import give_way
 from media_worker.idle_group import IDLE_GROUP, own_group
+from media_worker.pacer import PACER
 from media_worker.parts import find_part, store_part
 from media_worker.pictures import make_pictures
 from media_worker.recording import examine
@@ -47,9 +49,18 @@ def _clean(**_: Any) -> None:
         log.info("removed %d folders that workers left behind", removed)
     metrics.watch(settings.media)
     IDLE_GROUP.open(own_group())
+    PACER.start(settings.media.pace_ms / 1000)
     # Before the first chunk, so that none is lost to a card that does not work.
     if gpus(settings.media):
         report(settings)
+
+
+@signals.task_prerun.connect(weak=False)
+def _give_way(task: Any, **_: Any) -> None:
+    """What is done beside encoding (looking, checking, uploading) takes a core for milliseconds, too. Not beside a
+    card: what feeds it is started by the same thread, and would look like a card that hangs."""
+    if task.name.startswith("media.") and not gpus(current().media):
+        give_way()
 
 
 @task(names.PROCESS_STREAM_RECORDING)

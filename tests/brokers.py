@@ -44,6 +44,8 @@ class RabbitMQ:
     plugins: str = "[]."
     metrics_port: int = 0
     """Of its own metrics, where they are wanted (a plugin)."""
+    prefix: Sequence[str] = ()
+    """What it is started by."""
     _spare: list[str] = field(default_factory=list)
     _done: list[str] = field(default_factory=list)
 
@@ -51,7 +53,7 @@ class RabbitMQ:
         """Returns once it takes connections. Its data is what it was when it ended."""
         self._configure()
         log = (self.folder / "out.log").open("ab")
-        command = [str(self._tool("rabbitmq-server"))]
+        command = [*self.prefix, str(self._tool("rabbitmq-server"))]
         self.process = subprocess.Popen(
             command, env=self._environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -79,10 +81,14 @@ class RabbitMQ:
         """However it can be ended. Its data is not needed again."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        # epmd is everybody's, and stays behind: this one is ours alone.
+        # epmd is everybody's, and stays behind: this one is ours alone. It refuses until it has seen the server end.
         epmd = shutil.which("epmd")
-        if epmd:
-            subprocess.run([epmd, "-kill"], env=self._environment(), capture_output=True, check=False)
+        give_up = time.monotonic() + _START_SECONDS
+        while epmd and time.monotonic() < give_up:
+            done = subprocess.run([epmd, "-kill"], env=self._environment(), capture_output=True, check=False)
+            if b"living nodes" not in done.stdout:
+                break
+            time.sleep(0.05)
 
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl; what it printed."""
@@ -205,9 +211,11 @@ def _erlang(text: str) -> str:
 
 
 @contextmanager
-def rabbitmq(folder: Path, tls: dict[str, Path] | None = None, *, metrics_port: int = 0) -> Iterator[RabbitMQ]:
+def rabbitmq(
+    folder: Path, tls: dict[str, Path] | None = None, *, metrics_port: int = 0, prefix: Sequence[str] = ()
+) -> Iterator[RabbitMQ]:
     """A broker until the block ends."""
-    made = RabbitMQ(folder, tls=tls, metrics_port=metrics_port)
+    made = RabbitMQ(folder, tls=tls, metrics_port=metrics_port, prefix=prefix)
     try:
         made.start()
         yield made

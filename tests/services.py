@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,20 @@ class S3Server:
     process: subprocess.Popen[bytes] | None = None
     access_key: str = "afterlive"
     secret_key: str = "only-for-tests"
+    prefix: Sequence[str] = ()
+    """What it is started by."""
 
     def start(self) -> None:
         """Returns once it takes connections."""
-        command = [str(tool("rclone")), "serve", "s3", str(self.folder), "--addr", f"127.0.0.1:{self.port}"]
+        command = [
+            *self.prefix,
+            str(tool("rclone")),
+            "serve",
+            "s3",
+            str(self.folder),
+            "--addr",
+            f"127.0.0.1:{self.port}",
+        ]
         command += ["--config", "", "--auth-key", f"{self.access_key},{self.secret_key}"]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -93,11 +103,11 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
+def s3_server(folder: Path, prefix: Sequence[str] = ()) -> Iterator[S3Server]:
     """Run rclone's S3 server over `folder/buckets` until the block ends."""
     buckets = folder / "buckets"
     buckets.mkdir(parents=True)
-    made = S3Server(free_port(), buckets, folder / "rclone.log")
+    made = S3Server(free_port(), buckets, folder / "rclone.log", prefix=prefix)
     try:
         made.start()
         yield made
