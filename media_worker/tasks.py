@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from celery import signals
+from celery.apps.worker import Worker
 
 from control.bus import names
 from control.bus.messages import (
@@ -42,24 +43,26 @@ log = logging.getLogger("afterlive.media")
 
 
 @signals.worker_init.connect(weak=False)
-def _clean(**_: Any) -> None:
-    """A worker that was killed cannot remove what it was working on; the next one does."""
+def _prepare(sender: object, **_: Any) -> None:
     settings = current()
+    # A worker that was killed cannot remove what it was working on; the next one does.
     if removed := clean_scratch(settings.media):
         log.info("removed %d folders that workers left behind", removed)
     metrics.watch(settings.media)
     IDLE_GROUP.open(own_group())
     PACER.start(settings.media.pace_ms / 1000)
+    if isinstance(sender, Worker):
+        # A process of media's own. Where all is embedded, others would wait for what its threads hold.
+        signals.task_prerun.connect(_give_way, weak=False)
     # Before the first chunk, so that none is lost to a card that does not work.
     if gpus(settings.media):
         report(settings)
 
 
-@signals.task_prerun.connect(weak=False)
-def _give_way(task: Any, **_: Any) -> None:
+def _give_way(**_: Any) -> None:
     """What is done beside encoding (looking, checking, uploading) takes a core for milliseconds, too. Not beside a
     card: what feeds it is started by the same thread, and would look like a card that hangs."""
-    if task.name.startswith("media.") and not gpus(current().media):
+    if not gpus(current().media):
         give_way()
 
 

@@ -66,7 +66,6 @@ class Studio:
         self.size_bytes = 1
         self.made: list[str] = []
         """In the order they were finished; those found made are not among them."""
-        self.most_at_once = 0
         self._gate = threading.Event()
         self._lock = threading.Lock()
         self._running = 0
@@ -143,7 +142,6 @@ class Studio:
     def _making(self, job: Any, work: Work, seconds: float = 0.0) -> Iterator[Path]:
         with self._lock:
             self._running += 1
-            self.most_at_once = max(self.most_at_once, self._running)
         try:
             deadline = time.monotonic() + (0 if job.part in self.errors else seconds)
             while time.monotonic() < deadline or job.part in self.held:

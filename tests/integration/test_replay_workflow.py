@@ -244,8 +244,8 @@ def test_accepted_and_lost_at_once_it_is_made_all_the_same(settings: Settings, s
 def test_the_clock_sends_again_only_what_is_silent(settings: Settings, studio: Studio) -> None:
     studio.held = {"chunk-00000", "chunk-00001"}
     with backend(with_media(settings, chunks_in_flight=2), studio) as made:
-        made.end()
-        until(lambda: made.view().chunks_total and studio.most_at_once == 2, "two run")
+        replay_id = made.end()
+        until(lambda: len(made.parts(replay_id, kind="chunk", state="sent")) == 2, "two are on the bus")
         made.settle()
         assert reconcile(made.ledger, settings.media) == 0
         with made.ledger.write() as session:

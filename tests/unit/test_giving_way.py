@@ -17,7 +17,6 @@ from control.settings import Settings, use
 from media_worker import tasks
 from media_worker.giving_way import give_way, take_turns
 from media_worker.pacer import Pacer
-from pipelines.tasks import handle_fact
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="no such scheduling class here")
 
@@ -32,22 +31,17 @@ def in_a_thread(function: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("task", "devices", "policy"),
-    [
-        (tasks.transcode_chunk, [], "SCHED_IDLE"),
-        (tasks.generate_stream_thumbnail, [], "SCHED_IDLE"),
-        (tasks.transcode_chunk, ["nvenc:0"], "SCHED_OTHER"),  # what feeds a card is started by the same thread
-        (handle_fact, [], "SCHED_OTHER"),  # in one process with media, where all is embedded
-    ],
+    ("devices", "policy"),
+    [([], "SCHED_IDLE"), (["nvenc:0"], "SCHED_OTHER")],  # what feeds a card is started by the same thread
 )
 def test_a_media_task_s_thread_gives_way_on_a_node_without_gpus(
-    settings: Settings, task: Any, devices: list[str], policy: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, devices: list[str], policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("media_worker.encoders.devices.DEV", Path("/nowhere"))
     use(settings.model_copy(update={"media": settings.media.model_copy(update={"devices": devices})}))
 
     def prerun() -> int:
-        tasks._give_way(task=task)
+        tasks._give_way()
         return os.sched_getscheduler(0)
 
     assert in_a_thread(prerun) == getattr(os, policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def test_a_chunk_is_handed_back_at_once(works: Works, tmp_path: Path) -> None:
     assert first.process is not None
     gives_way = min(19, psutil.Process().nice() + TIERS["media"].nice)
     assert psutil.Process(first.process.pid).nice() == gives_way
+    threads = {os.sched_getscheduler(thread.id) for thread in psutil.Process(first.process.pid).threads()}
+    assert threads == {os.SCHED_IDLE, os.SCHED_OTHER}  # those of tasks; those that keep it alive
     asked = time.monotonic()
     assert first.terminate() == 0
     assert time.monotonic() - asked < 15  # the work itself takes thirty seconds
