@@ -40,7 +40,7 @@ def test_cancel_stops_the_work_and_leaves_nothing(settings: Settings, studio: St
         until(lambda: made.view().playable and studio._running == 2, "it plays and two run")
         made.do(streams.cancel)
         assert made.view().state == "cancelled"
-        until(lambda: studio._running == 0, "the workers stop", seconds=1)
+        until(lambda: studio._running == 0, "the workers stop", seconds=5)
         until(lambda: made.files(f"replays/{replay_id}/") == set(), "nothing is left")
         assert {part.state for part in made.parts(replay_id).values()} == {"done", "cancelled"}
         assert made.events()[-1] == "replay.cancelled"
@@ -115,7 +115,7 @@ def test_a_part_that_fails_finally_fails_the_replay(settings: Settings, studio: 
             "The recording 60s.mp4 cannot be used: it is cut off.",
         )
         assert made.events()[-1] == "replay.failed"
-        until(lambda: studio._running == 0, "the others stop", seconds=1)
+        until(lambda: studio._running == 0, "the others stop", seconds=5)
         made.settle()
         states = {name: part.state for name, part in made.parts(replay_id).items()}
         assert states["chunk-00002"] == "failed"
