@@ -12,14 +12,5 @@ import os
 
 def give_way(pid: int = 0) -> None:
     """Have a process give way, or the thread that asks, and what either starts from then on."""
-    _schedule(pid, "SCHED_IDLE")
-
-
-def take_turns(pid: int) -> None:
-    """Have a process that a thread of ours has started run as others do; only root may where that thread gave way."""
-    _schedule(pid, "SCHED_OTHER")
-
-
-def _schedule(pid: int, policy: str) -> None:
     with contextlib.suppress(OSError, AttributeError):  # it has ended, it may not be done, this is not Linux
-        os.sched_setscheduler(pid, getattr(os, policy), os.sched_param(0))
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

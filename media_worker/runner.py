@@ -16,7 +16,7 @@ from typing import IO, Final
 from control.bus.messages import Progress
 from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
-from media_worker.giving_way import give_way, take_turns
+from media_worker.giving_way import give_way
 from media_worker.idle_group import IDLE_GROUP
 from media_worker.pacer import PACER
 
@@ -98,8 +98,6 @@ def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
         # control group, a kernel that groups tasks by session lets that count within one alone: the doctor tells.)
         give_way(process.pid)
         IDLE_GROUP.join(process.pid)
-    else:
-        take_turns(process.pid)
     return process
 
 

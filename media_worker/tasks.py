@@ -51,19 +51,18 @@ def _prepare(sender: object, **_: Any) -> None:
     metrics.watch(settings.media)
     IDLE_GROUP.open(own_group())
     PACER.start(settings.media.pace_ms / 1000)
-    if isinstance(sender, Worker):
+    if gpus(settings.media):
+        # Before the first chunk, so that none is lost to a card that does not work.
+        report(settings)
+    elif isinstance(sender, Worker):
         # A process of media's own. Where all is embedded, others would wait for what its threads hold.
         signals.task_prerun.connect(_give_way, weak=False)
-    # Before the first chunk, so that none is lost to a card that does not work.
-    if gpus(settings.media):
-        report(settings)
 
 
 def _give_way(**_: Any) -> None:
     """What is done beside encoding (looking, checking, uploading) takes a core for milliseconds, too. Not beside a
     card: what feeds it is started by the same thread, and would look like a card that hangs."""
-    if not gpus(current().media):
-        give_way()
+    give_way()
 
 
 @task(names.PROCESS_STREAM_RECORDING)

@@ -16,7 +16,7 @@ from control.bus import names
 from control.bus.embedded import NODE
 from control.bus.messages import ChunkResult, NodeReport, Plan
 from control.bus.publish import send
-from control.ledger import nodes, replays, tasks
+from control.ledger import nodes, replays, tasks, views
 from control.ledger.base import now
 from control.ledger.node_models import Node
 from control.settings import Settings
@@ -57,12 +57,13 @@ def plan(made: Made, replay_id: str) -> Plan:
 
 
 def encoders(made: Made, replay_id: str) -> set[str]:
-    return {rung.encoder for rung in plan(made, replay_id).rungs}
+    """Empty before it is planned."""
+    with made.ledger.read() as session:
+        found = replays.get(session, replay_id).plan
+    return {rung.encoder for rung in Plan.model_validate(found).rungs} if found else set()
 
 
 def happened(made: Made, name: str) -> list[dict[str, Any]]:
-    from control.ledger import views
-
     with made.ledger.read() as session:
         return [event.data for event in views.events_after(session, "s", 0) if event.name == name]
 
@@ -97,12 +98,6 @@ def whole(made: Made, replay_id: str) -> None:
     files = made.files(f"replays/{replay_id}/")
     folders = {name.partition("/")[0] for name in files if "/" in name}
     assert folders == {*(rung.name for rung in now_.rungs), "audio", "storyboard"}
-
-
-def encoders_or_none(made: Made, replay_id: str) -> set[str] | None:
-    with made.ledger.read() as session:
-        found = replays.get(session, replay_id).plan
-    return {rung.encoder for rung in Plan.model_validate(found).rungs} if found else None
 
 
 def silent(made: Made, name: str, seconds: float) -> None:

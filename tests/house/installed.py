@@ -1,4 +1,4 @@
-"""What an installation of a tier brings."""
+"""Our packages, and what an installation of a tier brings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+PACKAGES = ("control", "media_worker", "notify_worker", "pipelines")
 
 
 def installed_by(extra: str) -> set[str]:

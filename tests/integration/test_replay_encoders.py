@@ -15,7 +15,6 @@ from tests.encoders import (
     HERE,
     NVENC,
     encoders,
-    encoders_or_none,
     happened,
     heard,
     silent,
@@ -100,7 +99,7 @@ def test_cancelled_after_it_was_planned_again(settings: Settings, studio: Studio
     studio.held = {"audio"}
     with with_nodes(settings, studio, node(HERE, NVENC, CPU), concurrency=3) as made:
         replay_id = made.end()
-        until(lambda: encoders_or_none(made, replay_id) == {"libx264"}, "it is planned again")
+        until(lambda: encoders(made, replay_id) == {"libx264"}, "it is planned again")
         made.do(streams.cancel)
         studio.release()
         until(lambda: not made.files(f"replays/{replay_id}/"), "nothing is left")

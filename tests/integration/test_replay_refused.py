@@ -17,7 +17,6 @@ from tests.encoders import (
     NVENC,
     VAAPI,
     encoders,
-    encoders_or_none,
     happened,
     plan,
     repinned,
@@ -151,7 +150,7 @@ def test_a_node_without_what_goes_with_its_gpu_is_done_without(settings: Setting
     narrow = capability("h264_nvenc", max_width=500)
     with with_nodes(settings, studio, node(HERE, narrow, CPU), node("cpu-1", CPU)) as made:
         replay_id = made.end()
-        until(lambda: encoders_or_none(made, replay_id) == {"libx264"}, "it is planned again")
+        until(lambda: encoders(made, replay_id) == {"libx264"}, "it is planned again")
         studio.lacks = set()
         made.wait("completed", seconds=30)
         whole(made, replay_id)
@@ -230,7 +229,7 @@ def test_devices_that_are_not_alike_are_done_without(settings: Settings, studio:
     studio.inits = {"chunk-00002": b"of another card"}
     with with_nodes(settings, studio, node(HERE, NVENC, CPU)) as made:
         replay_id = made.end()
-        until(lambda: encoders_or_none(made, replay_id) == {"libx264"}, "it is planned again")
+        until(lambda: encoders(made, replay_id) == {"libx264"}, "it is planned again")
         studio.inits = {}
         made.wait("completed")
         (told,) = happened(made, "replay.replanned")

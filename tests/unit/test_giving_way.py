@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import signals
+from celery.apps.worker import Worker
+from celery.utils.dispatch import Signal
 
 from control.settings import Settings, use
 from media_worker import tasks
-from media_worker.giving_way import give_way, take_turns
+from media_worker.giving_way import give_way
 from media_worker.pacer import Pacer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="no such scheduling class here")
@@ -30,38 +33,24 @@ def in_a_thread(function: Callable[[], Any]) -> Any:
     return found[0]
 
 
-@pytest.mark.parametrize(
-    ("devices", "policy"),
-    [([], "SCHED_IDLE"), (["nvenc:0"], "SCHED_OTHER")],  # what feeds a card is started by the same thread
-)
-def test_a_media_task_s_thread_gives_way_on_a_node_without_gpus(
-    settings: Settings, devices: list[str], policy: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("devices", [[], ["nvenc:0"]])
+@pytest.mark.parametrize("own_process", [True, False])
+def test_threads_of_media_tasks_give_way_in_a_process_of_their_own_without_gpus(
+    settings: Settings, devices: list[str], own_process: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("media_worker.encoders.devices.DEV", Path("/nowhere"))
+    for what in ("report", "metrics.watch", "IDLE_GROUP.open"):
+        monkeypatch.setattr(f"media_worker.tasks.{what}", lambda *_: None)
+    monkeypatch.setattr(signals, "task_prerun", Signal(name="task_prerun"))
     use(settings.model_copy(update={"media": settings.media.model_copy(update={"devices": devices})}))
+    tasks._prepare(sender=Worker.__new__(Worker) if own_process else object())
 
-    def prerun() -> int:
-        tasks._give_way()
+    def policy() -> int:
+        signals.task_prerun.send(sender=None)
         return os.sched_getscheduler(0)
 
-    assert in_a_thread(prerun) == getattr(os, policy)
+    assert in_a_thread(policy) == (os.SCHED_IDLE if own_process and not devices else os.SCHED_OTHER)
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
-
-
-def test_what_such_a_thread_starts_gives_way_too_unless_it_is_told_otherwise() -> None:
-    def start() -> tuple[int, int]:
-        give_way()
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-            before = os.sched_getscheduler(child.pid)
-            take_turns(child.pid)
-            after = os.sched_getscheduler(child.pid)
-            child.communicate(b"\n")
-        return before, after
-
-    before, after = in_a_thread(start)
-    assert before == os.SCHED_IDLE
-    if os.geteuid() == 0:
-        assert after == os.SCHED_OTHER
 
 
 def test_one_that_has_ended_is_nobody() -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.house.hygiene import ROOT
+from tests.house.installed import PACKAGES
 from tests.services import tool
-
-PACKAGES = ("control", "media_worker", "notify_worker", "pipelines")
 
 
 @pytest.fixture(scope="module")

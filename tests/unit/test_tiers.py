@@ -11,10 +11,7 @@ import grimp
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.house.installed import installed_by
-
-PACKAGES = ("control", "media_worker", "notify_worker", "pipelines")
-
+from tests.house.installed import PACKAGES, installed_by
 
 # What runs on a node of the tier. Others of our modules come in by import.
 TIERS = {

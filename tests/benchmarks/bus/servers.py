@@ -168,12 +168,16 @@ def _group() -> Iterator[list[str]]:
     else, one thread of it that has woken another loses its core to an encoder until the scheduler's next tick."""
     own = own_group()
     folder = own.folder / f"afterlive-bench-{os.getpid()}" if own and own.may_have_others else None
+    if own and folder:
+        try:
+            own.prepare()
+            folder.mkdir()
+        except OSError:
+            folder = None
     print(f"the broker has a control group of its own: {'yes' if folder else 'no'}", flush=True)
-    if own is None or folder is None:
+    if folder is None:
         yield []
         return
-    own.prepare()
-    folder.mkdir()
     try:
         yield ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(folder)]
     finally:
