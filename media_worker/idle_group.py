@@ -40,10 +40,13 @@ class OwnGroup:
         except OSError:
             return False
 
-    def prepare(self) -> None:
-        """Version 2 has either processes or groups in a group: this process moves into one of its own."""
+    def prepare(self) -> Path:
+        """Version 2 has either processes or groups in a group: this process moves into one of its own.
+
+        The group it is in from then on.
+        """
         if self.version == 1 or self._shares:
-            return
+            return self.folder
         is_root = not (self.folder / "cgroup.type").exists()
         if not is_root:
             (self.folder / _WORKER).mkdir(exist_ok=True)
@@ -55,6 +58,7 @@ class OwnGroup:
                 _write(self.folder / "cgroup.procs", str(os.getpid()))
                 (self.folder / _WORKER).rmdir()
             raise
+        return self.folder if is_root else self.folder / _WORKER
 
     @property
     def _shares(self) -> bool:
@@ -90,17 +94,18 @@ def _below(folder: Path, root: str, path: str) -> Path:
 
 
 class IdleGroup:
-    """The encoders' group, once it is opened; until then, and where there can be none, `join` does nothing."""
+    """The encoders' group, once it is opened; until then, and where there can be none, nobody joins it."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self._workers: Path | None = None
 
     def open(self, own: OwnGroup | None) -> None:
         """Make it below `own`, if that may be done."""
         if self.folder or own is None or not own.may_have_others:
             return
         try:
-            own.prepare()
+            self._workers = own.prepare()
             _make(own.folder / NAME)
         except OSError as error:
             log.info("encoders have no control group of their own: %s", error)
@@ -114,6 +119,12 @@ class IdleGroup:
             with contextlib.suppress(OSError):  # the process has ended already
                 _make(self.folder)
                 _write(self.folder / "cgroup.procs", str(pid))
+
+    def leave(self, pid: int) -> None:
+        """Put a process where the worker is."""
+        if self.folder and self._workers:
+            with contextlib.suppress(OSError):
+                _write(self._workers / "cgroup.procs", str(pid))
 
     def close(self) -> None:
         """Remove it, unless another worker's encoders are in it."""

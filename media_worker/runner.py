@@ -16,7 +16,7 @@ from typing import IO, Final
 from control.bus.messages import Progress
 from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
-from media_worker.giving_way import give_way
+from media_worker.giving_way import give_way, give_way_no_more
 from media_worker.idle_group import IDLE_GROUP
 from media_worker.pacer import PACER
 
@@ -136,6 +136,9 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    # To end takes a few milliseconds of processor as well, which on a busy machine nobody leaves it for many seconds.
+    IDLE_GROUP.leave(process.pid)
+    give_way_no_more(process.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

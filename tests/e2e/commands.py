@@ -60,8 +60,12 @@ def ffmpegs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def all_gone(processes: list[psutil.Process], *, seconds: float) -> bool:
-    """Whether none of them runs any more `seconds` from now; a zombie has ended, whoever should have buried it."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    """Whether none of them runs any more `seconds` from now; a zombie has ended, whoever should have buried it.
+
+    Seconds of a machine with a core for everybody: where other tests share them, as many times longer.
+    """
+    busy = max(1.0, psutil.getloadavg()[0] / (psutil.cpu_count() or 1))
+    _, alive = psutil.wait_procs(processes, timeout=seconds * busy)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -67,15 +67,18 @@ def test_a_system_without_control_groups_has_none(tmp_path: Path) -> None:
     encoders = IdleGroup()
     encoders.open(None)
     encoders.join(1)
+    encoders.leave(1)
     encoders.close()
 
 
 def test_version_1(tmp_path: Path) -> None:
     encoders = IdleGroup()
-    encoders.open(OwnGroup(group(tmp_path), 1))
+    encoders.open(OwnGroup(group(tmp_path, **{"cgroup.procs": ""}), 1))
     encoders.join(4711)
     assert (tmp_path / NAME / "cpu.idle").read_text() == "1"
     assert (tmp_path / NAME / "cgroup.procs").read_text() == "4711"
+    encoders.leave(4711)
+    assert (tmp_path / "cgroup.procs").read_text() == "4711"
 
 
 def test_version_2_alone_in_a_service(tmp_path: Path) -> None:
@@ -88,6 +91,9 @@ def test_version_2_alone_in_a_service(tmp_path: Path) -> None:
     assert (tmp_path / "afterlive-worker/cgroup.procs").read_text() == ME
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu"
     assert (tmp_path / NAME / "cpu.idle").read_text() == "1"
+    (tmp_path / "afterlive-worker/cgroup.procs").write_text("")  # reading it back is the kernel's, not what was written
+    encoders.leave(4711)
+    assert (tmp_path / "afterlive-worker/cgroup.procs").read_text() == "4711"
 
 
 @pytest.mark.parametrize("root", [True, False])
