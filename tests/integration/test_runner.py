@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import platform
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -182,6 +187,35 @@ def test_it_takes_only_what_others_leave() -> None:
 
     run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
     assert os.SCHED_IDLE in seen
+
+
+def slice_of(thread: int) -> int:
+    """Nanoseconds it runs before others that are like it; 0 of one that has ended."""
+    attributes = ctypes.create_string_buffer(48)
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]  # sched_getattr
+    if ctypes.CDLL(None).syscall(number, thread, attributes, 48, 0):
+        return 0
+    return int(struct.unpack("IIQiIQQQ", attributes.raw)[5])
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "SCHED_IDLE") or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12),
+    reason="this kernel's slices are its own affair",
+)
+def test_encoders_take_turns_seldom() -> None:
+    """Threads as the process itself; who somebody waits for takes turns as all do."""
+    seen: set[int] = set()
+
+    def look(_: Progress) -> None:
+        for process in children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.update(slice_of(thread.id) for thread in process.threads())
+
+    run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300)
+    assert seen - {0} == {25_000_000}
+    seen.clear()
+    run(encode(300), Work("x", 60, reporter=look, report_every_seconds=0), total_frames=300, gives_way=False)
+    assert 0 < max(seen) < 5_000_000
 
 
 @pytest.fixture
