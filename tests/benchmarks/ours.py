@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,9 @@ class Measured:
     """One run of `afterlive replay`."""
 
     seconds: float
-    """Wall time, from the shell's point of view: Python's start-up, probing and publishing included."""
+    """Wall time from the shell's point of view: Python's start-up, probing and publishing included."""
+    job_seconds: float
+    """From the moment the recording is accepted, which a running worker starts to probe, to the replay published."""
     peak_bytes: int
     """Largest resident memory of our own process; ffmpeg's is its own."""
     summary: dict[str, object]
@@ -47,4 +50,6 @@ def replay(source: Path, out: Path, **environment: str) -> Measured:
     seconds = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"afterlive replay ended with {process.returncode}")
-    return Measured(seconds, peak, json.loads(output))
+    summary = json.loads(output)
+    accepted, published = (datetime.fromisoformat(summary["timings"][at]) for at in ("created_at", "completed_at"))
+    return Measured(seconds, (published - accepted).total_seconds(), peak, summary)
