@@ -98,11 +98,13 @@ def measure_complexity(address: str, video: VideoTrack, settings: MediaSettings,
 def choose_places(video: VideoTrack, seconds: float) -> list[Place]:
     """The middles of so many equal parts of the recording, or as near behind the keyframe before as may be decoded."""
     count = max(_FEWEST_PLACES, min(_MOST_PLACES, round(seconds / _SECONDS_A_PLACE)))
-    places = []
+    places: list[Place] = []
     for number in range(count):
         middle = video.origin_pts + (video.end_pts - video.origin_pts) * (2 * number + 1) // (2 * count)
         entry = video.keyframes[max(0, bisect_right(video.keyframes, middle) - 1)]
-        later = min(_LATEST_SECONDS, max(0, middle - entry) * video.time_base)
+        # Where keyframes are rare, those that share one are decoded in one go, and lie apart.
+        sharing = sum(place.entry_pts == entry for place in places)
+        later = min(_LATEST_SECONDS * (1 + sharing), max(0, middle - entry) * video.time_base)
         places.append(Place(entry, round(later * video.frame_rate)))
     return list(dict.fromkeys(places))
 

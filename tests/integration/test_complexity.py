@@ -177,8 +177,8 @@ def test_places_are_spread_over_the_whole() -> None:
     places = choose_places(video(seconds=7200, keyframe_seconds=7), 7200)
     assert len(places) == 12
     times = [Fraction(place.entry_pts, 90000) + Fraction(place.skip, 30) for place in places]
-    # 300 s, 900 s and so on; where the keyframe lies further before, 4 s behind it.
-    assert [300 + 600 * number - time for number, time in enumerate(times)] == [2, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 1]
+    # 300 s, 900 s and so on; where the keyframe lies further before, a second behind it.
+    assert [300 + 600 * number - time for number, time in enumerate(times)] == [5, 3, 1, 0, 4, 2, 0, 5, 3, 1, 0, 4]
     sparse = choose_places(video(seconds=12, keyframe_seconds=100), 12)
-    assert [(place.entry_pts, place.skip) for place in sparse] == [(0, 45), (0, 120)]
+    assert [(place.entry_pts, place.skip) for place in sparse] == [(0, 30), (0, 60), (0, 90), (0, 120)]
     assert FRAMES_A_PLACE * len(places) < 100  # a few seconds of work, however long the recording is
