@@ -11,11 +11,15 @@ import os
 from pathlib import Path
 from typing import Final
 
+from media_worker.long_slices import take_long_slices
+
 _PROC: Final = Path("/proc")
 
 
 def give_way(pid: int = 0) -> None:
-    """Have a process give way, or the thread that asks, and what either starts from then on."""
+    """Have a process give way, or the thread that asks, and what either starts from then on; and take turns seldom."""
+    # First: nobody but root may ask for it once idle.
+    take_long_slices(pid)
     with contextlib.suppress(OSError, AttributeError):  # it has ended, it may not be done, this is not Linux
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import struct
+import threading
 from typing import Final
 
 _SLICE_NANOSECONDS: Final = 25_000_000  # the kernel's own are about 3 ms; longer ones than these gain no more
@@ -19,12 +20,14 @@ _SCHED_ATTR: Final = struct.Struct("IIQiIQQQ")  # size, policy, flags, nice, pri
 
 
 def take_long_slices(pid: int) -> None:
-    """Of a process that has just been started, and of the threads it starts from then on; it may be idle later."""
+    """Of a process that has just been started, or of the thread that asks (0), and of what either starts from then on.
+
+    It is not idle after it: that is to be asked for next, and keeps them."""
     number = _SCHED_SETATTR.get(platform.machine())
     if number is None or platform.system() != "Linux":
         return
     try:
-        nice = os.getpriority(os.PRIO_PROCESS, pid)
+        nice = os.getpriority(os.PRIO_PROCESS, pid or threading.get_native_id())
     except OSError:  # it has ended
         return
     wanted = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, _SLICE_NANOSECONDS, 0, 0)

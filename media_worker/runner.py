@@ -18,7 +18,6 @@ from control.bus.work import Work
 from control.errors import EncoderFailed, EncoderHung
 from media_worker.giving_way import give_way, give_way_no_more
 from media_worker.idle_group import IDLE_GROUP
-from media_worker.long_slices import take_long_slices
 from media_worker.pacer import PACER
 
 _POLL_SECONDS: Final = 0.25  # a cancel is heard within it
@@ -97,7 +96,6 @@ def _start(command: Sequence[str], gives_way: bool) -> subprocess.Popen[bytes]:
     if gives_way:
         # Encoding takes only what latency-bound work leaves: payments on the same machine do not feel it. (Without a
         # control group, a kernel that groups tasks by session lets that count within one alone: the doctor tells.)
-        take_long_slices(process.pid)
         give_way(process.pid)
         IDLE_GROUP.join(process.pid)
     return process

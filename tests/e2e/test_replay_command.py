@@ -135,7 +135,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was_and_gives_the_same_bytes(
             process.send_signal(signal.SIGKILL)
             process.wait(5)
         assert not (out / "master.m3u8").exists()
-        # What it had started does not go on without it; on a busy machine it takes a while to end.
+        # On a busy machine they take a while to end; that they do not go on, test_runner shows with endless ones.
         assert all_gone(encoders, seconds=30)
     before = {path.name: path.stat().st_mtime_ns for path in (out / ".afterlive" / "store").rglob("360p/seg-*.m4s")}
     done = run("replay", recording, "--out", out, cwd=tmp_path)
